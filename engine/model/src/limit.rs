@@ -1,0 +1,108 @@
+//! Every limit of the write path and of queries: name, default, setting, and what refuses a single sample.
+//!
+//! A limit that is exceeded by a whole request is an error of the request; one that is exceeded by a sample or a
+//! series refuses just that ([`RefusalReason`]), never its neighbours.
+
+/// Limits with their defaults. Field names are the setting names (`--limit-…`, `VARVE_LIMIT_…`, TOML `[limits]`).
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limits {
+    /// Bytes of a request body as sent.
+    pub body_bytes_max: u64,
+    /// Bytes of a request body after decompression.
+    pub decompressed_bytes_max: u64,
+    /// Series in one write request.
+    pub series_per_request_max: u32,
+    /// Labels of one series.
+    pub labels_per_series_max: u32,
+    /// Bytes of a label name.
+    pub label_name_bytes_max: u32,
+    /// Bytes of a label value.
+    pub label_value_bytes_max: u32,
+    /// Live series of one tenant.
+    pub series_per_tenant_max: u64,
+    /// Live series in all.
+    pub series_max: u64,
+    /// Tenants.
+    pub tenants_max: u32,
+    /// Milliseconds a timestamp may lie in the future.
+    pub future_ms_max: i64,
+    /// Bytes of all heads before writes are answered 429.
+    pub head_bytes_max: u64,
+    /// Bytes that wait in the queue of one shard before writes are answered 503.
+    pub queue_bytes_max: u64,
+    /// Write requests in progress.
+    pub concurrent_writes_max: u32,
+    /// Queries in progress.
+    pub concurrent_queries_max: u32,
+    /// Samples one query may read.
+    pub query_samples_max: u64,
+    /// Series one query may select.
+    pub query_series_max: u64,
+    /// Steps of a range query or subquery.
+    pub query_steps_max: u64,
+    /// Points in one answer.
+    pub query_points_max: u64,
+    /// Bytes one query may hold.
+    pub query_bytes_max: u64,
+    /// Milliseconds a query may take.
+    pub query_ms_max: u64,
+    /// Bytes of a query text.
+    pub query_text_bytes_max: u32,
+    /// Bytes of a compiled regular expression.
+    pub regex_bytes_max: u32,
+    /// Metric families whose metadata is kept, per tenant.
+    pub metadata_per_tenant_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes_max: 32 << 20,
+            decompressed_bytes_max: 128 << 20,
+            series_per_request_max: 500_000,
+            labels_per_series_max: 64,
+            label_name_bytes_max: 1024,
+            label_value_bytes_max: 4096,
+            series_per_tenant_max: 2_000_000,
+            series_max: 5_000_000,
+            tenants_max: 10_000,
+            future_ms_max: 600_000,
+            head_bytes_max: 1 << 30,
+            queue_bytes_max: 64 << 20,
+            concurrent_writes_max: 64,
+            concurrent_queries_max: 20,
+            query_samples_max: 500_000_000,
+            query_series_max: 1_000_000,
+            query_steps_max: 11_000,
+            query_points_max: 20_000_000,
+            query_bytes_max: 1 << 30,
+            query_ms_max: 120_000,
+            query_text_bytes_max: 1 << 20,
+            regex_bytes_max: 4 << 20,
+            metadata_per_tenant_max: 50_000,
+        }
+    }
+}
+
+/// Why one sample, or all samples of one series, were refused while their neighbours were stored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RefusalReason {
+    /// The label bytes cannot be read, a name or value is not UTF-8, a name is empty or occurs twice.
+    InvalidLabels,
+    /// No `__name__`, or no label at all.
+    NoName,
+    /// More labels than `labels_per_series_max`.
+    TooManyLabels,
+    /// A name longer than `label_name_bytes_max`.
+    LabelNameTooLong,
+    /// A value longer than `label_value_bytes_max`.
+    LabelValueTooLong,
+    /// A new series beyond `series_per_tenant_max` or `series_max`.
+    TooManySeries,
+    /// A timestamp more than `future_ms_max` ahead of the clock.
+    TooFarInFuture,
+    /// A timestamp older than retention keeps.
+    TooOld,
+    /// A histogram that contradicts itself.
+    InvalidHistogram,
+}

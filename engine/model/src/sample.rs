@@ -1,0 +1,79 @@
+//! Samples, times and the columns a scan yields.
+
+use crate::histogram::Histogram;
+
+/// Milliseconds since 1970-01-01T00:00:00Z; negative before.
+pub type Millis = i64;
+
+/// Bits of the NaN that marks a series as stale (Prometheus's `StaleNaN`).
+pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Whether a value is the stale marker; other NaNs are ordinary values.
+#[inline]
+pub fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_NAN_BITS
+}
+
+/// One float sample.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// When.
+    pub time: Millis,
+    /// What.
+    pub value: f64,
+}
+
+/// A range of time, both ends inclusive. Empty when `min > max`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimeRange {
+    /// First millisecond in the range.
+    pub min: Millis,
+    /// Last millisecond in the range.
+    pub max: Millis,
+}
+
+impl TimeRange {
+    /// Everything.
+    pub const ALL: TimeRange = TimeRange { min: Millis::MIN, max: Millis::MAX };
+
+    /// Whether the ranges share a millisecond.
+    pub fn overlaps(&self, other: &TimeRange) -> bool {
+        self.min <= other.max && other.min <= self.max
+    }
+
+    /// Whether `time` lies in the range.
+    pub fn contains(&self, time: Millis) -> bool {
+        self.min <= time && time <= self.max
+    }
+}
+
+/// A series' samples over some time as columns: ascending unique times. Float samples and histogram samples are
+/// apart; a time occurs in one of the two only. Reused by its owner: `clear`, fill, read.
+#[derive(Clone, Default, Debug)]
+pub struct Column {
+    /// Times of the float samples, ascending, unique.
+    pub times: Vec<Millis>,
+    /// Values of the float samples; stale markers included.
+    pub values: Vec<f64>,
+    /// Histogram samples, ascending and unique in time; a stale histogram has a stale `sum`.
+    pub histograms: Vec<(Millis, Histogram)>,
+}
+
+impl Column {
+    /// Forgets the samples, keeps the memory.
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+        self.histograms.clear();
+    }
+
+    /// Samples of both kinds.
+    pub fn len(&self) -> usize {
+        self.times.len() + self.histograms.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.histograms.is_empty()
+    }
+}

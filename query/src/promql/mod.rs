@@ -1,0 +1,3 @@
+//! PromQL: text to syntax tree and back.
+
+pub mod ast;

@@ -1,0 +1,1 @@
+//! Wire bytes to and from Varve's model: pure, bounded, fuzzed

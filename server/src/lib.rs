@@ -1,0 +1,1 @@
+//! The varve server as a library, for its binary and its tests.

@@ -1,0 +1,2 @@
+//! `varve`: parse arguments, hand over.
+fn main() {}

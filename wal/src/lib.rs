@@ -1,0 +1,1 @@
+//! The durable log of Varve: topics, partitions, offsets, consumer groups
