@@ -4,6 +4,9 @@
 //! and draw no random number but through it, so that the engine that ships is the engine that is simulated:
 //! [`os`] is the real machine, `sim` (feature `sim`) a disk that forgets, tears, fills and rots by seed.
 
+mod map;
+pub mod os;
+
 use std::fmt::Debug;
 use std::io;
 use std::ops::Deref;
