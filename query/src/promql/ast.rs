@@ -39,8 +39,10 @@ pub struct Expr {
 /// What an expression is.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ExprKind {
-    /// A number; durations in number position are seconds.
+    /// A number.
     Number(f64),
+    /// A duration in number position, in seconds. Evaluates as that number; only the printer tells them apart.
+    Duration(f64),
     /// A string literal, unescaped.
     String(String),
     /// `( expr )`
@@ -90,9 +92,10 @@ pub enum ExprKind {
 /// An instant selector with its modifiers.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct VectorSelector {
-    /// Metric name written before the braces (or as a bare quoted string inside them), if any; it is also a matcher.
+    /// Metric name written before the braces, if any; it is also the last of the matchers. A name given as a bare
+    /// quoted string inside the braces is only a matcher.
     pub name: Option<String>,
-    /// All matchers, the name's included, in the order written.
+    /// All matchers, in the order written; the one of a name before the braces comes last.
     pub matchers: Vec<Matcher>,
     /// `offset`.
     pub offset: Option<DurationExpr>,
@@ -151,9 +154,9 @@ pub enum DurationOp {
     Plus(Box<DurationOp>),
     /// `( x )`
     Paren(Box<DurationOp>),
-    /// `min(a, b)`
+    /// `min_of(a, b)`
     Min(Box<DurationOp>, Box<DurationOp>),
-    /// `max(a, b)`
+    /// `max_of(a, b)`
     Max(Box<DurationOp>, Box<DurationOp>),
     /// `a op b`, op one of `+ - * / % ^`
     Binary(BinaryOp, Box<DurationOp>, Box<DurationOp>),
