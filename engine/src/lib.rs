@@ -9,6 +9,7 @@
 //! No thread, no clock, no file but through [`varve_vfs::Env`]: background work is [`Step`]s that the owner runs.
 
 pub mod check;
+pub mod codec;
 pub mod engine;
 pub mod error;
 pub mod settings;
