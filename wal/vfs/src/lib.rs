@@ -4,8 +4,12 @@
 //! and draw no random number but through it, so that the engine that ships is the engine that is simulated:
 //! [`os`] is the real machine, `sim` (feature `sim`) a disk that forgets, tears, fills and rots by seed.
 
+#[cfg(feature = "sim")]
+pub mod fault;
 mod map;
 pub mod os;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 use std::fmt::Debug;
 use std::io;
