@@ -1,6 +1,7 @@
 //! How samples become bytes: every encoding of times, values and histograms, each known by a tag byte.
 //!
 //! * [`gorilla`] streams: the head appends to it, sample by sample.
+//! * [`times`] is a whole chunk at once, as a segment has it.
 //!
 //! Invariants of all of them:
 //! * Bit for bit: every `f64` comes back as it was, NaN payloads, the stale marker and -0.0 included.
@@ -9,9 +10,13 @@
 //! * `docs/format.md`, "Chunk encodings", has the bytes of each; golden tests hold them fast.
 
 mod bits;
+mod frame;
 pub mod gorilla;
+mod integer;
 #[cfg(test)]
 mod samples;
+pub mod times;
+mod varint;
 
 /// Bytes that are not what an encoder of ours wrote; says what is wrong with them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

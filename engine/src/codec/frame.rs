@@ -1,0 +1,293 @@
+//! A frame: up to 512 integers as offsets from one base, packed in as few bits as most of them need.
+//!
+//! ```text
+//! width u8        bits of an offset, 0 to 57 or 64; the top bit of the byte says that patches follow
+//! base  zigzag
+//! full groups of 128 offsets, when width <= 32: four lanes of 32 bits (16 * width bytes each)
+//! the others      least significant bit first, one after the other, ceil(n * width / 8) bytes
+//! patches         count; each: gap to the previous one, bits of the offset above `width`
+//! ```
+//! Arithmetic wraps: an offset is `value - base` modulo 2^64, so that an outlier below the base is a patch too.
+//! Nothing is padded: a frame of 30 numbers takes the bytes of 30.
+
+use super::Malformed;
+use super::varint::{Bytes, len_of_bits, write_i64, write_u64, zigzag};
+use bitpacking::{BitPacker, BitPacker4x};
+
+/// Most integers in a frame.
+pub(crate) const FRAME_LEN: usize = 512;
+/// Integers that are packed in four lanes at once.
+const GROUP_LEN: usize = 128;
+const _: () = assert!(GROUP_LEN == BitPacker4x::BLOCK_LEN && FRAME_LEN % GROUP_LEN == 0);
+/// Widest offset that one 64-bit load at a byte address shows in full; beyond it all 64 bits are kept.
+const LOAD_BITS: u32 = 57;
+const PATCHED: u8 = 0x80;
+/// Values that are looked at to find a base above outliers.
+const SAMPLE_LEN: usize = 64;
+
+/// How a frame will be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    base: i64,
+    width: u32,
+    patches: usize,
+    /// Bytes it will take; exact but for the gaps of patches.
+    pub(crate) bytes: usize,
+}
+
+/// Finds the base and width that take the fewest bytes. `values` has 1 to 512.
+pub(crate) fn plan(values: &[i64]) -> Plan {
+    debug_assert!((1..=FRAME_LEN).contains(&values.len()));
+    let (min, max) = values.iter().fold((i64::MAX, i64::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+    let range = bit_len(max.wrapping_sub(min) as u64);
+    if range == 0 {
+        return Plan { base: min, width: 0, patches: 0, bytes: head_bytes(min) };
+    }
+    let mut best = plan_from(values, min);
+    // A base above rare low outliers (a counter's reset). The sample is strided, so it sees 1 in 8.
+    let mut sample = [0; SAMPLE_LEN];
+    let stride = values.len().div_ceil(SAMPLE_LEN);
+    let mut seen = 0;
+    for (to, from) in sample.iter_mut().zip(values.iter().step_by(stride)) {
+        *to = *from;
+        seen += 1;
+    }
+    let sample = sample.split_at_mut(seen).0;
+    sample.sort_unstable();
+    for &base in sample.iter().skip(seen / 32).take(2) {
+        let top = sample.last().map_or(base, |top| *top);
+        if base != best.base && bit_len(top.wrapping_sub(base) as u64) < range {
+            let other = plan_from(values, base);
+            if other.bytes < best.bytes {
+                best = other;
+            }
+        }
+    }
+    best
+}
+
+fn plan_from(values: &[i64], base: i64) -> Plan {
+    let mut lengths = [0u16; 65];
+    for &value in values {
+        let length = bit_len(value.wrapping_sub(base) as u64) as usize;
+        if let Some(count) = lengths.get_mut(length) {
+            *count += 1;
+        }
+    }
+    let mut best = Plan { base, width: 64, patches: 0, bytes: usize::MAX };
+    let most = lengths.iter().rposition(|&count| count > 0).unwrap_or(0) as u32;
+    for width in 0..=most {
+        let width = if width > LOAD_BITS { 64 } else { width };
+        let (mut patches, mut bytes) = (0, 0);
+        for (length, &count) in lengths.iter().enumerate().skip(width as usize + 1) {
+            patches += usize::from(count);
+            bytes += usize::from(count) * (1 + len_of_bits(length as u32 - width));
+        }
+        bytes += head_bytes(base) + packed_bytes(values.len(), width) + usize::from(patches > 0);
+        if bytes < best.bytes {
+            best = Plan { base, width, patches, bytes };
+        }
+    }
+    best
+}
+
+/// Appends the frame.
+pub(crate) fn write(values: &[i64], plan: &Plan, out: &mut Vec<u8>) {
+    debug_assert!((1..=FRAME_LEN).contains(&values.len()));
+    let Plan { base, width, patches, .. } = *plan;
+    out.push(width as u8 | if patches > 0 { PATCHED } else { 0 });
+    write_i64(out, base);
+    let mask = mask(width);
+    let mut rest = values;
+    if (1..=32).contains(&width) {
+        let packer = BitPacker4x::new();
+        let mut low = [0u32; GROUP_LEN];
+        while let Some((group, behind)) = rest.split_first_chunk::<GROUP_LEN>() {
+            for (to, from) in low.iter_mut().zip(group) {
+                *to = (from.wrapping_sub(base) as u64 & mask) as u32;
+            }
+            let at = out.len();
+            out.resize(at + group_bytes(width), 0);
+            packer.compress(&low, out.split_at_mut(at).1, width as u8);
+            rest = behind;
+        }
+    }
+    write_line(rest.iter().map(|value| value.wrapping_sub(base) as u64 & mask), width, out);
+    if patches > 0 {
+        write_u64(out, patches as u64);
+        let mut after = 0;
+        for (at, value) in values.iter().enumerate() {
+            let offset = value.wrapping_sub(base) as u64;
+            if offset > mask {
+                write_u64(out, (at - after) as u64);
+                write_u64(out, offset >> width);
+                after = at + 1;
+            }
+        }
+    }
+}
+
+/// Reads a frame of as many integers as `out` holds (1 to 512): their offsets, and returns the base.
+#[inline]
+pub(crate) fn read(bytes: &mut Bytes<'_>, packer: &BitPacker4x, out: &mut [u64]) -> Result<i64, Malformed> {
+    let head = bytes.u8()?;
+    let width = u32::from(head & !PATCHED);
+    if width > LOAD_BITS && width != 64 {
+        return Err(Malformed("width of a frame"));
+    }
+    let base = bytes.i64()?;
+    if width == 0 {
+        out.fill(0);
+    } else {
+        let grouped = if width <= 32 { out.len() / GROUP_LEN * GROUP_LEN } else { 0 };
+        let (groups, rest) = out.split_at_mut(grouped);
+        let mut low = [0u32; GROUP_LEN];
+        for group in groups.chunks_exact_mut(GROUP_LEN) {
+            packer.decompress(bytes.take(group_bytes(width))?, &mut low, width as u8);
+            for (to, from) in group.iter_mut().zip(&low) {
+                *to = u64::from(*from);
+            }
+        }
+        read_line(bytes.take(line_bytes(rest.len(), width))?, width, rest);
+    }
+    if head & PATCHED != 0 {
+        read_patches(bytes, width, out)?;
+    }
+    Ok(base)
+}
+
+#[cold]
+fn read_patches(bytes: &mut Bytes<'_>, width: u32, out: &mut [u64]) -> Result<(), Malformed> {
+    let mut rest = out;
+    for _ in 0..bytes.count(rest.len())? {
+        let gap = bytes.count(FRAME_LEN)?;
+        let (patched, behind) =
+            rest.get_mut(gap..).and_then(|rest| rest.split_first_mut()).ok_or(Malformed("patch outside its frame"))?;
+        *patched |= bytes.u64()?.checked_shl(width).unwrap_or(0);
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// Appends integers of `width` bits one after the other, least significant bit first.
+pub(crate) fn write_line(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
+    if width == 0 {
+        return;
+    }
+    let (mut word, mut filled) = (0u128, 0);
+    for value in values {
+        word |= u128::from(value) << filled;
+        filled += width;
+        while filled >= 64 {
+            out.extend_from_slice(&(word as u64).to_le_bytes());
+            word >>= 64;
+            filled -= 64;
+        }
+    }
+    out.extend_from_slice((word as u64).to_le_bytes().split_at(filled.div_ceil(8) as usize).0);
+}
+
+/// Reads what [`write_line`] wrote; `width` is 0 to 57 or 64, `bytes` has `line_bytes` bytes.
+#[inline]
+pub(crate) fn read_line(bytes: &[u8], width: u32, out: &mut [u64]) {
+    let mask = mask(width);
+    let (mut at, step) = (0usize, width as usize);
+    // All but the last few are eight bytes or more before the end.
+    let fast = match (bytes.len() * 8).checked_sub(64 + 7) {
+        Some(room) if step > 0 => (room / step).min(out.len()),
+        _ => 0,
+    };
+    let (most, last) = out.split_at_mut(fast);
+    for to in most {
+        let word =
+            bytes.get(at >> 3..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word));
+        *to = word >> (at & 7) & mask;
+        at += step;
+    }
+    for to in last {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(bytes.get(at >> 3..).unwrap_or_default()) {
+            *to = *from;
+        }
+        *to = u64::from_le_bytes(word) >> (at & 7) & mask;
+        at += step;
+    }
+}
+
+/// Bytes of `count` integers of `width` bits one after the other.
+#[inline]
+pub(crate) fn line_bytes(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+#[inline]
+fn group_bytes(width: u32) -> usize {
+    GROUP_LEN / 8 * width as usize
+}
+
+fn packed_bytes(count: usize, width: u32) -> usize {
+    // A full group takes the same bytes either way.
+    line_bytes(count, width)
+}
+
+fn head_bytes(base: i64) -> usize {
+    1 + len_of_bits(bit_len(zigzag(base)))
+}
+
+#[inline(always)]
+fn bit_len(value: u64) -> u32 {
+    64 - value.leading_zeros()
+}
+
+/// The low `width` bits (0 to 64).
+#[inline(always)]
+pub(crate) fn mask(width: u32) -> u64 {
+    if width >= 64 { u64::MAX } else { (1 << width) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(values: &[i64], plan: &Plan) {
+        let mut out = Vec::new();
+        write(values, plan, &mut out);
+        let mut bytes = Bytes::new(&out);
+        let mut offsets = vec![9; values.len()];
+        let base = read(&mut bytes, &BitPacker4x::new(), &mut offsets).unwrap();
+        bytes.end().unwrap();
+        let got: Vec<i64> = offsets.iter().map(|&offset| base.wrapping_add(offset as i64)).collect();
+        assert_eq!(got, values);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_round_trip(values in prop::collection::vec(any::<i64>(), 1..=FRAME_LEN), shift in 0u32..64, odd in 1usize..99) {
+            let values: Vec<i64> =
+                values.iter().enumerate().map(|(i, v)| if i % odd == 0 { *v } else { v >> shift }).collect();
+            check(&values, &plan(&values));
+            // The plain plan as well.
+            check(&values, &plan_from(&values, values[0]));
+        }
+    }
+
+    #[test]
+    fn every_width_round_trips() {
+        for width in 0..=64 {
+            let values: Vec<i64> =
+                (0..300u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(width)) as i64).collect();
+            check(&values, &plan(&values));
+        }
+    }
+
+    #[test]
+    fn outliers_do_not_widen_a_frame() {
+        let mut values: Vec<i64> = (0..512).map(|i| 100 + i % 16).collect();
+        values[77] = -5_000_000;
+        values[300] = 1 << 40;
+        let plan = plan(&values);
+        assert_eq!((plan.width, plan.patches), (4, 2));
+        check(&values, &plan);
+    }
+}
