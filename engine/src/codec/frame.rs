@@ -5,9 +5,9 @@
 //! base  zigzag
 //! full groups of 128 offsets, when width <= 32: four lanes of 32 bits (16 * width bytes each)
 //! the others      least significant bit first, one after the other, ceil(n * width / 8) bytes
-//! patches         count; each: gap to the previous one, bits of the offset above `width`
+//! patches         count; each: gap to the previous one, zigzag of the offset's bits above `width`
 //! ```
-//! Arithmetic wraps: an offset is `value - base` modulo 2^64, so that an outlier below the base is a patch too.
+//! Arithmetic wraps: an offset is `value - base` modulo 2^64, and an outlier below the base is a patch too.
 //! Nothing is padded: a frame of 30 numbers takes the bytes of 30.
 
 use super::Malformed;
@@ -18,7 +18,7 @@ use bitpacking::{BitPacker, BitPacker4x};
 pub(crate) const FRAME_LEN: usize = 512;
 /// Integers that are packed in four lanes at once.
 const GROUP_LEN: usize = 128;
-const _: () = assert!(GROUP_LEN == BitPacker4x::BLOCK_LEN && FRAME_LEN % GROUP_LEN == 0);
+const _: () = assert!(GROUP_LEN == BitPacker4x::BLOCK_LEN && FRAME_LEN.is_multiple_of(GROUP_LEN));
 /// Widest offset that one 64-bit load at a byte address shows in full; beyond it all 64 bits are kept.
 const LOAD_BITS: u32 = 57;
 const PATCHED: u8 = 0x80;
@@ -54,9 +54,12 @@ pub(crate) fn plan(values: &[i64]) -> Plan {
     }
     let sample = sample.split_at_mut(seen).0;
     sample.sort_unstable();
-    for &base in sample.iter().skip(seen / 32).take(2) {
-        let top = sample.last().map_or(base, |top| *top);
-        if base != best.base && bit_len(top.wrapping_sub(base) as u64) < range {
+    let odd = seen / 16;
+    if let (Some(low), Some(high)) = (sample.get(odd), sample.iter().nth_back(odd)) {
+        // What lies a whole spread below nearly all others is an outlier; the base is the least of the rest.
+        let floor = low.saturating_sub(high.saturating_sub(*low));
+        let base = values.iter().copied().filter(|value| *value >= floor).fold(*low, i64::min);
+        if base != min {
             let other = plan_from(values, base);
             if other.bytes < best.bytes {
                 best = other;
@@ -67,23 +70,30 @@ pub(crate) fn plan(values: &[i64]) -> Plan {
 }
 
 fn plan_from(values: &[i64], base: i64) -> Plan {
-    let mut lengths = [0u16; 65];
+    // Offsets by their length; those below the base, which are patches at any width, apart.
+    let (mut above, mut below) = ([0u16; 65], [0u16; 65]);
     for &value in values {
-        let length = bit_len(value.wrapping_sub(base) as u64) as usize;
-        if let Some(count) = lengths.get_mut(length) {
+        let offset = value.wrapping_sub(base);
+        let sign = offset >> 63;
+        let lengths = if sign == 0 { &mut above } else { &mut below };
+        if let Some(count) = lengths.get_mut(bit_len((offset ^ sign) as u64) as usize) {
             *count += 1;
         }
     }
-    let mut best = Plan { base, width: 64, patches: 0, bytes: usize::MAX };
-    let most = lengths.iter().rposition(|&count| count > 0).unwrap_or(0) as u32;
-    for width in 0..=most {
-        let width = if width > LOAD_BITS { 64 } else { width };
+    let head = head_bytes(base);
+    let mut best = Plan { base, width: 64, patches: 0, bytes: head + 8 * values.len() };
+    let most = above.iter().rposition(|&count| count > 0).unwrap_or(0) as u32;
+    for width in 0..=most.min(LOAD_BITS) {
         let (mut patches, mut bytes) = (0, 0);
-        for (length, &count) in lengths.iter().enumerate().skip(width as usize + 1) {
+        for (length, &count) in above.iter().enumerate().skip(width as usize + 1) {
             patches += usize::from(count);
-            bytes += usize::from(count) * (1 + len_of_bits(length as u32 - width));
+            bytes += usize::from(count) * (1 + len_of_bits(length as u32 - width + 1));
         }
-        bytes += head_bytes(base) + packed_bytes(values.len(), width) + usize::from(patches > 0);
+        for (length, &count) in below.iter().enumerate() {
+            patches += usize::from(count);
+            bytes += usize::from(count) * (1 + len_of_bits((length as u32).saturating_sub(width) + 1));
+        }
+        bytes += head + line_bytes(values.len(), width) + usize::from(patches > 0);
         if bytes < best.bytes {
             best = Plan { base, width, patches, bytes };
         }
@@ -117,10 +127,10 @@ pub(crate) fn write(values: &[i64], plan: &Plan, out: &mut Vec<u8>) {
         write_u64(out, patches as u64);
         let mut after = 0;
         for (at, value) in values.iter().enumerate() {
-            let offset = value.wrapping_sub(base) as u64;
-            if offset > mask {
+            let offset = value.wrapping_sub(base);
+            if offset as u64 > mask {
                 write_u64(out, (at - after) as u64);
-                write_u64(out, offset >> width);
+                write_i64(out, offset >> width);
                 after = at + 1;
             }
         }
@@ -163,7 +173,7 @@ fn read_patches(bytes: &mut Bytes<'_>, width: u32, out: &mut [u64]) -> Result<()
         let gap = bytes.count(FRAME_LEN)?;
         let (patched, behind) =
             rest.get_mut(gap..).and_then(|rest| rest.split_first_mut()).ok_or(Malformed("patch outside its frame"))?;
-        *patched |= bytes.u64()?.checked_shl(width).unwrap_or(0);
+        *patched |= (bytes.i64()? as u64).checked_shl(width).unwrap_or(0);
         rest = behind;
     }
     Ok(())
@@ -223,11 +233,6 @@ pub(crate) fn line_bytes(count: usize, width: u32) -> usize {
 #[inline]
 fn group_bytes(width: u32) -> usize {
     GROUP_LEN / 8 * width as usize
-}
-
-fn packed_bytes(count: usize, width: u32) -> usize {
-    // A full group takes the same bytes either way.
-    line_bytes(count, width)
 }
 
 fn head_bytes(base: i64) -> usize {

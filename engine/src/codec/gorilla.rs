@@ -12,8 +12,7 @@
 //!                1110   dod 13 bits  1?value
 //!                11110  dod 20 bits  1?value
 //!                11111  dod 64 bits  1?value
-//! value          0  xor bits                       in the window of the last value that declared one
-//!                1  leading 5 bits, length-1 6 bits, xor bits
+//! value          the code of `xor.rs`
 //! ```
 //!
 //! Invariants:
@@ -23,12 +22,10 @@
 
 use super::Malformed;
 use super::bits::{self, BitReader, PEEK_BITS};
+use super::xor::Window;
 
 /// Bytes of the first sample.
 const FIRST_BYTES: usize = 16;
-/// Bits that declaring a new window costs beyond using the old one.
-const WINDOW_BITS: u32 = 11;
-
 const _: () = assert!(size_of::<Appender>() <= 56);
 
 /// Encodes one series' samples as they come. Times must ascend strictly; the caller sees to that.
@@ -41,23 +38,6 @@ pub struct Appender {
     count: u32,
     window: Window,
     used: u8,
-}
-
-/// The bits of a XOR that are written: those between `leading` and `trailing` zero bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Window {
-    leading: u8,
-    trailing: u8,
-}
-
-impl Window {
-    /// Holds every XOR: what readers and writers start with.
-    const ALL: Window = Window { leading: 0, trailing: 0 };
-
-    #[inline(always)]
-    fn bits(self) -> u32 {
-        64 - u32::from(self.leading) - u32::from(self.trailing)
-    }
 }
 
 impl Default for Appender {
@@ -203,20 +183,8 @@ impl Appender {
     /// Writes `prefix` (its low `prefix_bits`), then the value code of `xor`, in one or two writes.
     #[inline]
     fn write_value(&mut self, prefix: u64, prefix_bits: u32, xor: u64) {
-        debug_assert!(xor != 0);
-        let leading = xor.leading_zeros().min(31);
-        let trailing = xor.trailing_zeros();
-        let length = 64 - leading - trailing;
-        let window = self.window;
-        let fits = leading >= u32::from(window.leading) && trailing >= u32::from(window.trailing);
-        if fits && window.bits() <= length + WINDOW_BITS {
-            let (bits, count) = (xor >> window.trailing, window.bits());
-            self.write_two(prefix << 1, prefix_bits + 1, bits, count);
-            return;
-        }
-        self.window = Window { leading: leading as u8, trailing: trailing as u8 };
-        let head = prefix << 12 | 1 << 11 | u64::from(leading) << 6 | u64::from(length - 1);
-        self.write_two(head, prefix_bits + 12, xor >> trailing, length);
+        let (head, body) = self.window.code(xor);
+        self.write_two(prefix << head.count | head.bits, prefix_bits + head.count, body.bits, body.count);
     }
 
     #[inline(always)]
@@ -273,7 +241,6 @@ fn decode_samples(bytes: &[u8], count: usize, times: &mut Vec<i64>, values: &mut
     let mut out = new_times.iter_mut().zip(new_values.iter_mut());
     let mut left = count - 1;
     let mut reader = BitReader::new(rest);
-    let mut bad = false;
     while left > 0 {
         let word = reader.peek();
         let same = word.leading_zeros().min(PEEK_BITS).min(u32::try_from(left).unwrap_or(u32::MAX));
@@ -297,17 +264,7 @@ fn decode_samples(bytes: &[u8], count: usize, times: &mut Vec<i64>, values: &mut
             reader.read(1) == 1
         };
         if changed {
-            let head = reader.peek();
-            if head >> 63 == 0 {
-                reader.skip(1);
-            } else {
-                let leading = (head >> 58 & 31) as u8;
-                let length = (head >> 52 & 63) as u8 + 1;
-                bad |= leading + length > 64;
-                window = Window { leading, trailing: 64u8.saturating_sub(leading + length) };
-                reader.skip(1 + WINDOW_BITS);
-            }
-            value ^= reader.read(window.bits()) << window.trailing;
+            value ^= window.read(&mut reader);
         }
         time = time.wrapping_add(delta as i64);
         if let Some((to_time, to_value)) = out.next() {
@@ -316,10 +273,10 @@ fn decode_samples(bytes: &[u8], count: usize, times: &mut Vec<i64>, values: &mut
         }
         left -= 1;
     }
-    if bad || reader.overran() {
+    if reader.overran() {
         times.truncate(start.0);
         values.truncate(start.1);
-        return Err(if bad { Malformed("gorilla window wider than a value") } else { SHORT });
+        return Err(SHORT);
     }
     Ok(End { time, delta, value, window, used: reader.used(), bytes: FIRST_BYTES + reader.bytes_read() })
 }

@@ -62,9 +62,9 @@ pub(crate) struct Shaped {
 /// Finds the cheapest shape. `values` has at least one.
 pub(crate) fn shape(values: &[i64]) -> Shaped {
     assert!(!values.is_empty());
-    let first = values[0];
-    let step = values.get(1).map_or(0, |second| second.wrapping_sub(first));
-    if values.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+    let first = values.first().copied().unwrap_or(0);
+    let step = steps(values).next().unwrap_or(0);
+    if steps(values).all(|other| other == step) {
         let parameters = [Some(first), Some(step)];
         let bytes = parameter_bytes(&parameters);
         return Shaped { shape: Shape::Step, parameters, rest: Vec::new(), plans: Vec::new(), bytes };
@@ -72,10 +72,10 @@ pub(crate) fn shape(values: &[i64]) -> Shaped {
     // Two in three columns are best as deltas; each other shape is tried against the best so far.
     let mut deltas = Vec::with_capacity(values.len());
     deltas.push(step);
-    deltas.extend(values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+    deltas.extend(steps(values));
     let mut deltas2 = Vec::with_capacity(values.len());
     deltas2.push(0);
-    deltas2.extend(deltas.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])));
+    deltas2.extend(steps(&deltas));
     let before = first.wrapping_sub(step);
     let slope = slope(values);
     let line: Vec<i64> = values
@@ -102,6 +102,11 @@ fn plan_shape(shape: Shape, parameters: [Option<i64>; 2], rest: Vec<i64>) -> Sha
 
 fn parameter_bytes(parameters: &[Option<i64>; 2]) -> usize {
     parameters.iter().flatten().map(|value| len_of_bits(64 - zigzag(*value).leading_zeros())).sum()
+}
+
+/// From each value to the next.
+fn steps(values: &[i64]) -> impl Iterator<Item = i64> {
+    values.iter().zip(values.iter().skip(1)).map(|(this, next)| next.wrapping_sub(*this))
 }
 
 /// The mean step, rounded.

@@ -1,7 +1,7 @@
 //! How samples become bytes: every encoding of times, values and histograms, each known by a tag byte.
 //!
 //! * [`gorilla`] streams: the head appends to it, sample by sample.
-//! * [`times`] is a whole chunk at once, as a segment has it.
+//! * [`times`] and [`values`] take a whole chunk at once, as a segment has it.
 //!
 //! Invariants of all of them:
 //! * Bit for bit: every `f64` comes back as it was, NaN payloads, the stale marker and -0.0 included.
@@ -9,14 +9,23 @@
 //!   no more than the count it was given calls for. Whoever calls bounds the count.
 //! * `docs/format.md`, "Chunk encodings", has the bytes of each; golden tests hold them fast.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
 mod bits;
+mod choose;
+mod decimal;
 mod frame;
 pub mod gorilla;
 mod integer;
+mod packed;
+mod planes;
 #[cfg(test)]
 mod samples;
+mod split;
 pub mod times;
+pub mod values;
 mod varint;
+mod xor;
 
 /// Bytes that are not what an encoder of ours wrote; says what is wrong with them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,4 +35,9 @@ pub struct Malformed(pub &'static str);
 #[cfg(test)]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
