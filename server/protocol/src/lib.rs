@@ -1,7 +1,8 @@
 //! Wire bytes to and from Varve's model: pure, bounded, fuzzed.
 //!
 //! ```text
-//! body as sent ── inflate ──> body ── remote_write::decode_v1 ──> WriteBatch   (labels stay where they are in the body)
+//! body as sent ── inflate ──> body ── remote_write::decode_v1 ──> WriteBatch   (labels stay where they are)
+//!                               └──── exposition::decode ───────> WriteBatch   (labels are written anew)
 //! ```
 //! No file, no clock, no thread: bytes in, plain data out. Invariants: no input panics a decoder; every length and
 //! count is checked before it is used and before memory is taken for it; what a request may take is bounded by
@@ -12,6 +13,7 @@
 
 mod budget;
 mod error;
+pub mod exposition;
 pub mod inflate;
 pub mod protobuf;
 pub mod remote_write;
