@@ -1,6 +1,8 @@
 //! Decoding of request bodies: 2,000 series x 1 sample x 10 labels as Prometheus sends them, and the same as text.
 //! Throughput is in samples.
 
+#![expect(clippy::expect_used, reason = "a benchmark whose input is wrong has nothing to measure")]
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use varve_model::{Labels, Limits, WriteBatch};
 use varve_protocol::exposition::{self, Format};
@@ -44,8 +46,9 @@ fn text(batch: &WriteBatch) -> String {
 
 fn protocol(criterion: &mut Criterion) {
     let limits = Limits::default();
-    let mut plain = Vec::new();
-    remote_write::encode_v1(&batch(), &mut plain);
+    let sent = batch();
+    let (mut plain, text) = (Vec::new(), text(&sent));
+    remote_write::encode_v1(&sent, &mut plain);
     let packed = snap::raw::Encoder::new().compress_vec(&plain).expect("compresses");
     let zstd = zstd::stream::encode_all(&plain[..], 1).expect("compresses");
     let mut group = criterion.benchmark_group(format!("remote_write_{}_bytes", plain.len() / SERIES));
@@ -79,7 +82,7 @@ fn protocol(criterion: &mut Criterion) {
         });
     });
     group.bench_function("hash_alone", |b| {
-        let labels: Vec<_> = batch.series.iter().map(|series| batch.label_bytes(series)).collect();
+        let labels: Vec<_> = sent.series.iter().map(|series| sent.label_bytes(series)).collect();
         b.iter(|| {
             labels
                 .iter()
@@ -88,7 +91,6 @@ fn protocol(criterion: &mut Criterion) {
                 .fold(0, u64::wrapping_add)
         });
     });
-    let text = text(&batch);
     group.bench_function("exposition", |b| {
         let mut batch = WriteBatch::default();
         b.iter(|| exposition::decode(text.as_bytes(), Format::Text, 0, &[], &limits, &mut batch).expect("decodes"));
