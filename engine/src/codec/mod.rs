@@ -1,7 +1,7 @@
 //! How samples become bytes: every encoding of times, values and histograms, each known by a tag byte.
 //!
 //! * [`gorilla`] streams: the head appends to it, sample by sample.
-//! * [`times`] and [`values`] take a whole chunk at once, as a segment has it.
+//! * [`times`], [`values`] and [`histogram`] take a whole chunk at once, as a segment has it.
 //!
 //! Invariants of all of them:
 //! * Bit for bit: every `f64` comes back as it was, NaN payloads, the stale marker and -0.0 included.
@@ -16,6 +16,7 @@ mod choose;
 mod decimal;
 mod frame;
 pub mod gorilla;
+pub mod histogram;
 mod integer;
 mod packed;
 mod planes;
