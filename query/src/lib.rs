@@ -1,7 +1,15 @@
 //! Query languages and the one executor of Varve.
 
+pub mod answer;
+pub mod budget;
 pub mod error;
+pub mod exec;
 pub mod promql;
+pub mod request;
 pub mod source;
 
+pub use answer::{Answer, Value};
+pub use budget::Budget;
 pub use error::Error;
+pub use exec::{Pool, run};
+pub use request::{Mode, RangeRequest};

@@ -6,6 +6,8 @@ use varve_model::{Column, Labels, Matcher, Millis, TenantId, TimeRange};
 
 use crate::error::Error;
 
+pub mod memory;
+
 /// A consistent view of stored series.
 pub trait Source: Send + Sync {
     /// The series of a tenant that satisfy all matchers and may have samples in `range`, each label set once,

@@ -38,8 +38,10 @@ pub struct Limits {
     pub query_samples_max: u64,
     /// Series one query may select.
     pub query_series_max: u64,
-    /// Steps of a range query or subquery.
+    /// Steps of a range query.
     pub query_steps_max: u64,
+    /// Steps of one subquery, over the whole query.
+    pub query_subquery_steps_max: u64,
     /// Points in one answer.
     pub query_points_max: u64,
     /// Bytes one query may hold.
@@ -74,6 +76,7 @@ impl Default for Limits {
             query_samples_max: 500_000_000,
             query_series_max: 1_000_000,
             query_steps_max: 11_000,
+            query_subquery_steps_max: 1_000_000,
             query_points_max: 20_000_000,
             query_bytes_max: 1 << 30,
             query_ms_max: 120_000,

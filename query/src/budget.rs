@@ -1,0 +1,184 @@
+//! Budget: what one query may use, counted while it runs and checked per series, never per sample.
+//!
+//! Clones share their counters: morsels on other threads charge the same budget. Time comes from the caller as a
+//! function, so the executor reads no clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use varve_model::Limits;
+
+use crate::answer::Stats;
+use crate::error::Error;
+
+/// Says whether the deadline has passed.
+pub type Expired = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What one query may use.
+#[derive(Clone)]
+pub struct Budget(Arc<Inner>);
+
+struct Inner {
+    limits: Limits,
+    expired: Expired,
+    canceled: Arc<AtomicBool>,
+    samples: AtomicU64,
+    series: AtomicU64,
+    bytes: AtomicU64,
+    bytes_peak: AtomicU64,
+}
+
+const WHERE: &str = "expression evaluation";
+
+impl Budget {
+    /// A budget of the `query_*` limits, a deadline and a flag that the caller sets when the client leaves.
+    pub fn new(limits: &Limits, expired: Expired, canceled: Arc<AtomicBool>) -> Budget {
+        Budget(Arc::new(Inner {
+            limits: limits.clone(),
+            expired,
+            canceled,
+            samples: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_peak: AtomicU64::new(0),
+        }))
+    }
+
+    /// A budget of these limits without deadline.
+    pub fn of_limits(limits: &Limits) -> Budget {
+        Budget::new(limits, Box::new(|| false), Arc::new(AtomicBool::new(false)))
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Counted so far.
+    pub fn stats(&self) -> Stats {
+        // Plain counters: nothing else is published through them.
+        Stats {
+            samples: self.0.samples.load(Ordering::Relaxed),
+            series: self.0.series.load(Ordering::Relaxed),
+            bytes_peak: self.0.bytes_peak.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Fails when the query was canceled or has run out of time.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.0.canceled.load(Ordering::Relaxed) {
+            return Err(Error::Canceled(WHERE));
+        }
+        if (self.0.expired)() {
+            return Err(Error::Timeout(WHERE));
+        }
+        Ok(())
+    }
+
+    /// Charges samples read.
+    pub fn read(&self, samples: u64) -> Result<(), Error> {
+        let total = self.0.samples.fetch_add(samples, Ordering::Relaxed) + samples;
+        let max = self.0.limits.query_samples_max;
+        if total > max {
+            return Err(Error::Limit { limit: "samples read", max, setting: "query_samples_max" });
+        }
+        Ok(())
+    }
+
+    /// Series that may still be selected.
+    pub fn series_left(&self) -> u64 {
+        self.0.limits.query_series_max.saturating_sub(self.0.series.load(Ordering::Relaxed))
+    }
+
+    /// Charges series selected.
+    pub fn select(&self, series: u64) -> Result<(), Error> {
+        let total = self.0.series.fetch_add(series, Ordering::Relaxed) + series;
+        let max = self.0.limits.query_series_max;
+        if total > max {
+            return Err(Error::Limit { limit: "series selected", max, setting: "query_series_max" });
+        }
+        Ok(())
+    }
+
+    /// Checks the steps of the range, before anything is evaluated.
+    pub fn steps(&self, steps: u64) -> Result<(), Error> {
+        let max = self.0.limits.query_steps_max;
+        if steps > max {
+            return Err(Error::Limit { limit: "steps of the range", max, setting: "query_steps_max" });
+        }
+        Ok(())
+    }
+
+    /// Checks the steps of one subquery, before anything is evaluated.
+    pub fn subquery_steps(&self, steps: u64) -> Result<(), Error> {
+        let max = self.0.limits.query_subquery_steps_max;
+        if steps > max {
+            return Err(Error::Limit { limit: "steps of a subquery", max, setting: "query_subquery_steps_max" });
+        }
+        Ok(())
+    }
+
+    /// Checks the points of the answer.
+    pub fn points(&self, points: u64) -> Result<(), Error> {
+        let max = self.0.limits.query_points_max;
+        if points > max {
+            return Err(Error::Limit { limit: "points in the answer", max, setting: "query_points_max" });
+        }
+        Ok(())
+    }
+
+    /// Charges bytes until the returned guard is dropped. To be called before allocating.
+    pub fn hold(&self, bytes: u64) -> Result<Held, Error> {
+        let total = self.0.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let held = Held { budget: self.clone(), bytes };
+        let max = self.0.limits.query_bytes_max;
+        if total > max {
+            return Err(Error::Limit { limit: "bytes held", max, setting: "query_bytes_max" });
+        }
+        self.0.bytes_peak.fetch_max(total, Ordering::Relaxed);
+        Ok(held)
+    }
+
+    /// [`Budget::hold`] for `rows` times `columns` cells of 8 bytes.
+    pub fn hold_cells(&self, rows: usize, columns: usize) -> Result<Held, Error> {
+        self.hold((rows as u64).saturating_mul(columns as u64).saturating_mul(8).min(u64::MAX / 4))
+    }
+}
+
+/// Bytes charged to a budget; given back when dropped.
+pub struct Held {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.0.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_given_back_and_the_peak_remains() {
+        let budget = Budget::of_limits(&Limits { query_bytes_max: 100, ..Limits::default() });
+        let held = budget.hold(60).unwrap();
+        assert!(budget.hold(60).is_err());
+        drop(held);
+        let _held = budget.hold(90).unwrap();
+        assert_eq!(budget.stats().bytes_peak, 90);
+    }
+
+    #[test]
+    fn a_cancel_and_a_deadline_are_told_apart() {
+        let canceled = Arc::new(AtomicBool::new(false));
+        let budget = Budget::new(&Limits::default(), Box::new(|| false), Arc::clone(&canceled));
+        assert!(budget.check().is_ok());
+        canceled.store(true, Ordering::Relaxed);
+        assert!(matches!(budget.check(), Err(Error::Canceled(_))));
+        let late = Budget::new(&Limits::default(), Box::new(|| true), Arc::default());
+        assert!(matches!(late.check(), Err(Error::Timeout(_))));
+    }
+}

@@ -1,0 +1,111 @@
+//! Aggregations with a running state, over blocks and as partial results of morsels.
+
+use varve_model::Labels;
+
+use crate::budget::{Budget, Held};
+use crate::error::Error;
+use crate::exec::accumulate::Accumulator;
+use crate::exec::block::{ABSENT, StepBlock};
+use crate::exec::grouping::Grouping;
+use crate::exec::keys::KeyTable;
+use crate::promql::ast::AggregateOp;
+
+/// Groups seen so far and their state.
+pub(crate) struct Partial {
+    keys: KeyTable,
+    labels: Vec<Labels>,
+    state: Accumulator,
+    op: AggregateOp,
+    steps: usize,
+    key: Vec<u8>,
+    held: Vec<Held>,
+}
+
+impl Partial {
+    /// Nothing seen.
+    pub(crate) fn new(op: AggregateOp, steps: usize) -> Partial {
+        Partial {
+            keys: KeyTable::default(),
+            labels: Vec::new(),
+            state: Accumulator::new(op, steps),
+            op,
+            steps,
+            key: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    fn grown(&mut self, number: usize, new: bool, labels: Labels, budget: &Budget) -> Result<(), Error> {
+        if new {
+            debug_assert_eq!(number, self.labels.len());
+            self.held.push(budget.hold_cells(1, Accumulator::cells_per_group(self.op, self.steps) + 8)?);
+            self.labels.push(labels);
+            self.state.grow(number + 1);
+        }
+        Ok(())
+    }
+
+    /// Adds a row of the single group of [`Grouping::is_single`].
+    pub(crate) fn add_ungrouped(&mut self, row: &[f64], budget: &Budget) -> Result<(), Error> {
+        let (number, new) = self.keys.intern(&[]);
+        self.grown(number, new, Labels::default(), budget)?;
+        self.state.add(number, row);
+        Ok(())
+    }
+
+    /// Adds a row to the group of its labels.
+    pub(crate) fn add(
+        &mut self,
+        grouping: &Grouping,
+        labels: &Labels,
+        nameless: bool,
+        row: &[f64],
+        budget: &Budget,
+    ) -> Result<(), Error> {
+        grouping.key(labels.as_label_bytes(), nameless, &mut self.key);
+        let (number, new) = self.keys.intern(&self.key);
+        if new {
+            self.grown(number, true, grouping.labels(labels, nameless), budget)?;
+        }
+        self.state.add(number, row);
+        Ok(())
+    }
+
+    /// Merges the partial result of later rows.
+    pub(crate) fn merge(&mut self, later: &Partial, budget: &Budget) -> Result<(), Error> {
+        for (group, labels) in later.labels.iter().enumerate() {
+            let (number, new) = self.keys.intern(later.keys.get(group));
+            if new {
+                self.grown(number, true, labels.clone(), budget)?;
+            }
+            self.state.merge(number, &later.state, group);
+        }
+        Ok(())
+    }
+
+    /// The result: one row a group.
+    pub(crate) fn finish(self, budget: &Budget) -> Result<StepBlock, Error> {
+        let mut block = StepBlock::new(self.steps);
+        block.reserve(self.labels.len(), budget)?;
+        let mut row = vec![ABSENT; self.steps];
+        for (group, labels) in self.labels.into_iter().enumerate() {
+            self.state.finish(group, &mut row);
+            block.push(labels, &row);
+        }
+        Ok(block)
+    }
+}
+
+/// Aggregates the rows of a block.
+pub(crate) fn aggregate(
+    op: AggregateOp,
+    grouping: &Grouping,
+    block: &StepBlock,
+    budget: &Budget,
+) -> Result<StepBlock, Error> {
+    let mut partial = Partial::new(op, block.steps());
+    for (labels, row) in block.iter() {
+        partial.add(grouping, labels, false, row, budget)?;
+    }
+    partial.finish(budget)
+}

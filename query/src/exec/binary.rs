@@ -1,0 +1,340 @@
+//! Binary operators: scalars, vectors with scalars, vectors with vectors.
+//!
+//! Series are matched once for all steps: each side's rows get the number of their match signature, and steps decide
+//! only which rows are present. What Prometheus refuses at a step (duplicates on the one side, several matches) is
+//! refused here when both rows have a value at a common step.
+
+use varve_model::Labels;
+
+use crate::budget::Budget;
+use crate::error::Error;
+use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
+use crate::exec::grouping::Grouping;
+use crate::exec::keys::KeyTable;
+use crate::promql::ast::{BinaryOp, Cardinality, VectorMatching};
+
+/// Whether the operator filters instead of computing.
+fn is_comparison(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge)
+}
+
+fn is_set(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+}
+
+fn holds(op: BinaryOp, left: f64, right: f64) -> bool {
+    match op {
+        BinaryOp::Eq => left == right,
+        BinaryOp::Ne => left != right,
+        BinaryOp::Lt => left < right,
+        BinaryOp::Le => left <= right,
+        BinaryOp::Gt => left > right,
+        BinaryOp::Ge => left >= right,
+        _ => false,
+    }
+}
+
+/// The value of an operator over floats; comparisons give 0 or 1.
+pub(crate) fn compute(op: BinaryOp, left: f64, right: f64) -> f64 {
+    match op {
+        BinaryOp::Add => left + right,
+        BinaryOp::Sub => left - right,
+        BinaryOp::Mul => left * right,
+        BinaryOp::Div => left / right,
+        BinaryOp::Mod => left % right,
+        BinaryOp::Pow => left.powf(right),
+        BinaryOp::Atan2 => left.atan2(right),
+        op if is_comparison(op) => f64::from(u8::from(holds(op, left, right))),
+        // Trimming is for histograms, set operators never come here.
+        _ => ABSENT,
+    }
+}
+
+/// One cell of a vector result: `kept` is what a comparison lets through.
+#[inline]
+fn cell(op: BinaryOp, left: f64, right: f64, kept: f64, returns_bool: bool) -> f64 {
+    if is_comparison(op) && !returns_bool {
+        if holds(op, left, right) { kept } else { ABSENT }
+    } else {
+        compute(op, left, right)
+    }
+}
+
+/// Two scalars.
+pub(crate) fn scalars(op: BinaryOp, left: Vec<f64>, right: &[f64]) -> Vec<f64> {
+    left.into_iter().zip(right).map(|(left, right)| compute(op, left, *right)).collect()
+}
+
+/// A vector and a scalar; `scalar_left` says on which side the scalar stands.
+pub(crate) fn with_scalar(
+    op: BinaryOp,
+    mut block: StepBlock,
+    scalar: &[f64],
+    scalar_left: bool,
+    returns_bool: bool,
+) -> Result<StepBlock, Error> {
+    block.map_cells(|step, value| {
+        let other = scalar[step];
+        let (left, right) = if scalar_left { (other, value) } else { (value, other) };
+        cell(op, left, right, value, returns_bool)
+    });
+    if !is_comparison(op) || returns_bool {
+        block.drop_names()?;
+    }
+    Ok(block)
+}
+
+/// Rows of two blocks numbered by match signature.
+struct Signatures {
+    count: usize,
+    left: Vec<usize>,
+    right: Vec<usize>,
+}
+
+fn signatures(left: &StepBlock, right: &StepBlock, matching: &VectorMatching) -> Signatures {
+    let grouping =
+        if matching.on { Grouping::by(&matching.labels) } else { Grouping::without(&matching.labels) };
+    let mut keys = KeyTable::default();
+    let mut key = Vec::new();
+    let mut number = |labels: &Labels| {
+        grouping.key(labels.as_label_bytes(), false, &mut key);
+        keys.intern(&key).0
+    };
+    let left = left.labels().iter().map(&mut number).collect();
+    let right = right.labels().iter().map(&mut number).collect();
+    Signatures { count: keys.len(), left, right }
+}
+
+/// Two vectors.
+pub(crate) fn vectors(
+    op: BinaryOp,
+    left: StepBlock,
+    right: StepBlock,
+    matching: &VectorMatching,
+    returns_bool: bool,
+    budget: &Budget,
+) -> Result<StepBlock, Error> {
+    assert_eq!(left.steps(), right.steps());
+    let signatures = signatures(&left, &right, matching);
+    if is_set(op) {
+        return set(op, left, right, &signatures, budget);
+    }
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
+    let (many_signatures, one_signatures) =
+        if swapped { (&signatures.right, &signatures.left) } else { (&signatures.left, &signatures.right) };
+    let join = Join {
+        op,
+        many,
+        one,
+        rows_of: rows_by_signature(one_signatures, signatures.count),
+        many_rows_of: rows_by_signature(many_signatures, signatures.count),
+        many_signatures,
+        matching,
+        swapped,
+        returns_bool,
+    };
+    join.check_one_side()?;
+    let mut block = join.run(budget)?;
+    block.merge_same_labels()?;
+    Ok(block)
+}
+
+fn rows_by_signature(signatures: &[usize], count: usize) -> Vec<Vec<u32>> {
+    let mut rows = vec![Vec::new(); count];
+    for (row, signature) in signatures.iter().enumerate() {
+        rows[*signature].push(row as u32);
+    }
+    rows
+}
+
+/// A join of the many side with the one side; for one-to-one matching either may be either.
+struct Join<'a> {
+    op: BinaryOp,
+    many: &'a StepBlock,
+    one: &'a StepBlock,
+    /// Rows of the one side by signature.
+    rows_of: Vec<Vec<u32>>,
+    /// Rows of the many side by signature.
+    many_rows_of: Vec<Vec<u32>>,
+    many_signatures: &'a [usize],
+    matching: &'a VectorMatching,
+    /// Whether the many side is the right one.
+    swapped: bool,
+    returns_bool: bool,
+}
+
+/// Steps at which any row has a value.
+fn occupied(block: &StepBlock) -> Vec<bool> {
+    let mut occupied = vec![false; block.steps()];
+    for (_, row) in block.iter() {
+        for (occupied, cell) in occupied.iter_mut().zip(row) {
+            *occupied |= !is_absent(*cell);
+        }
+    }
+    occupied
+}
+
+impl Join<'_> {
+    /// Fails at the first step at which two rows of the one side share a signature, if the many side has anything
+    /// there.
+    fn check_one_side(&self) -> Result<(), Error> {
+        let several: Vec<&Vec<u32>> = self.rows_of.iter().filter(|rows| rows.len() > 1).collect();
+        if several.is_empty() {
+            return Ok(());
+        }
+        let many_there = occupied(self.many);
+        let mut first: Option<(usize, u32, u32)> = None;
+        for rows in several {
+            let mut owner: Vec<Option<u32>> = vec![None; self.one.steps()];
+            for row in rows {
+                for (step, cell) in self.one.row(*row as usize).iter().enumerate() {
+                    if is_absent(*cell) || !many_there[step] {
+                        continue;
+                    }
+                    match owner[step] {
+                        Some(other) if first.is_none_or(|(at, _, _)| step < at) => first = Some((step, other, *row)),
+                        Some(_) => {}
+                        None => owner[step] = Some(*row),
+                    }
+                }
+            }
+        }
+        let Some((_, a, b)) = first else { return Ok(()) };
+        let (a, b) = (&self.one.labels()[a as usize], &self.one.labels()[b as usize]);
+        let grouping = if self.matching.on {
+            Grouping::by(&self.matching.labels)
+        } else {
+            Grouping::without(&self.matching.labels)
+        };
+        let side = if self.swapped { "left" } else { "right" };
+        let (mut first, mut second) = (a.to_string(), b.to_string());
+        if first > second {
+            std::mem::swap(&mut first, &mut second);
+        }
+        Err(Error::Execution(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, \
+             {second}];many-to-many matching not allowed: matching labels must be unique on one side",
+            grouping.labels(b, false),
+        )))
+    }
+
+    fn run(&self, budget: &Budget) -> Result<StepBlock, Error> {
+        let steps = self.many.steps();
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let mut block = StepBlock::new(steps);
+        block.reserve(self.many.rows(), budget)?;
+        let mut row = vec![ABSENT; steps];
+        // Taken steps of groups in which several rows of the many side compete, by group and, where the group may
+        // have several results, by result labels.
+        let mut taken_keys = KeyTable::default();
+        let mut taken: Vec<Vec<bool>> = Vec::new();
+        let mut key = Vec::new();
+        for (many_row, signature) in self.many_signatures.iter().enumerate() {
+            if many_row.is_multiple_of(64) {
+                budget.check()?;
+            }
+            let many_labels = &self.many.labels()[many_row];
+            for one_row in &self.rows_of[*signature] {
+                let one_labels = &self.one.labels()[*one_row as usize];
+                let cells = self.many.row(many_row).iter().zip(self.one.row(*one_row as usize));
+                let labels = self.result_labels(many_labels, one_labels)?;
+                let mut claims = None;
+                if self.many_rows_of[*signature].len() > 1 {
+                    key.clear();
+                    key.extend_from_slice(&(*signature as u64).to_le_bytes());
+                    if !one_to_one {
+                        key.extend_from_slice(labels.as_label_bytes());
+                    }
+                    let (number, new) = taken_keys.intern(&key);
+                    if new {
+                        taken.push(vec![false; steps]);
+                    }
+                    claims = taken.get_mut(number);
+                }
+                row.fill(ABSENT);
+                for (step, (many, one)) in cells.enumerate() {
+                    if is_absent(*many) || is_absent(*one) {
+                        continue;
+                    }
+                    if let Some(claims) = claims.as_deref_mut()
+                        && std::mem::replace(&mut claims[step], true)
+                    {
+                        return Err(several_matches(one_to_one));
+                    }
+                    let (left, right) = if self.swapped { (*one, *many) } else { (*many, *one) };
+                    row[step] = cell(self.op, left, right, left, self.returns_bool);
+                }
+                block.push(labels, &row);
+            }
+        }
+        Ok(block)
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
+        let mut labels =
+            if !is_comparison(self.op) || self.returns_bool { drop_name(many) } else { many.clone() };
+        if self.matching.cardinality == Cardinality::OneToOne {
+            let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
+            labels = labels.without(&|name| named(name) != self.matching.on);
+        }
+        if !self.matching.include.is_empty() {
+            let mut builder = labels.to_builder();
+            for name in &self.matching.include {
+                builder.set(name, one.get(name).unwrap_or_default());
+            }
+            labels = builder.build().map_err(|error| Error::Execution(format!("invalid labels: {error:?}")))?;
+        }
+        Ok(labels)
+    }
+}
+
+fn several_matches(one_to_one: bool) -> Error {
+    let why = if one_to_one {
+        "many-to-one matching must be explicit (group_left/group_right)"
+    } else {
+        "grouping labels must ensure unique matches"
+    };
+    Error::Execution(format!("multiple matches for labels: {why}"))
+}
+
+/// `and`, `or`, `unless`: rows pass where the other side has, or has not, a row of their signature.
+fn set(
+    op: BinaryOp,
+    mut left: StepBlock,
+    mut right: StepBlock,
+    signatures: &Signatures,
+    budget: &Budget,
+) -> Result<StepBlock, Error> {
+    let steps = left.steps();
+    let _held = budget.hold((signatures.count as u64).saturating_mul(steps as u64))?;
+    let present = |block: &StepBlock, numbers: &[usize]| {
+        let mut present = vec![false; signatures.count * steps];
+        for ((_, row), number) in block.iter().zip(numbers) {
+            for (present, cell) in present[number * steps..(number + 1) * steps].iter_mut().zip(row) {
+                *present |= !is_absent(*cell);
+            }
+        }
+        present
+    };
+    let mask = |block: &mut StepBlock, numbers: &[usize], there: &[bool], pass: bool| {
+        for (row, number) in block.cells_mut().chunks_exact_mut(steps).zip(numbers) {
+            for (cell, there) in row.iter_mut().zip(&there[number * steps..(number + 1) * steps]) {
+                if *there != pass {
+                    *cell = ABSENT;
+                }
+            }
+        }
+        block.drop_empty_rows();
+    };
+    if op == BinaryOp::Or {
+        let there = present(&left, &signatures.left);
+        mask(&mut right, &signatures.right, &there, false);
+        left.append(right);
+        left.merge_same_labels()?;
+    } else {
+        let there = present(&right, &signatures.right);
+        mask(&mut left, &signatures.left, &there, op == BinaryOp::And);
+    }
+    Ok(left)
+}

@@ -1,0 +1,535 @@
+//! Evaluator: walks the expression, for all steps at once.
+
+use std::sync::Arc;
+
+use varve_model::{Column, Labels, MatchOp, TimeRange};
+
+use crate::answer::MatrixSeries;
+use crate::budget::Budget;
+use crate::error::Error;
+use crate::exec::accumulate::is_running;
+use crate::exec::block::{ABSENT, StepBlock, is_absent};
+use crate::exec::functions::{date, histogram, label, math, sort};
+use crate::exec::grouping::Grouping;
+use crate::exec::invariant::is_invariant;
+use crate::exec::pool::Pool;
+use crate::exec::scan::{Input, Scan, Shape};
+use crate::exec::steps::{Reach, Steps};
+use crate::exec::window::{RangeFunction, drop_stale};
+use crate::exec::{aggregate, binary, duration, left_open, series, strip, subquery, top};
+use crate::promql::ast::{Aggregate, AggregateOp, Binary, Expr, ExprKind, VectorSelector};
+use crate::request::{Mode, RangeRequest};
+use crate::source::{SeriesSet, Source};
+
+/// Nesting of expressions that is evaluated; a query text can be deeper than a stack.
+const DEPTH_MAX: usize = 256;
+
+/// The value of an expression over some steps.
+pub(crate) enum Evaluated {
+    /// One number a step.
+    Scalar(Vec<f64>),
+    /// A text.
+    String(String),
+    /// Series.
+    Vector(StepBlock),
+}
+
+/// What an evaluation works with.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) source: &'a dyn Source,
+    pub(crate) pool: &'a Pool,
+    pub(crate) budget: &'a Budget,
+    pub(crate) request: &'a RangeRequest,
+}
+
+fn not_here(what: &str) -> Error {
+    Error::Execution(format!("{what} is not supported"))
+}
+
+/// What the parser's check makes impossible.
+fn ill_typed(expected: &str) -> Error {
+    Error::Execution(format!("expression of another type where {expected} is expected"))
+}
+
+impl Evaluator<'_> {
+    /// Walks the expression before anything is evaluated: depth, and steps of all subqueries.
+    pub(crate) fn check(&self, expr: &Expr, steps: Steps, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH_MAX {
+            return Err(Error::Execution(format!("expression is nested more than {DEPTH_MAX} deep")));
+        }
+        let depth = depth + 1;
+        match &expr.kind {
+            ExprKind::Number(_)
+            | ExprKind::Duration(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector { .. } => Ok(()),
+            ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => self.check(inner, steps, depth),
+            ExprKind::Subquery { expr: inner, range, step, offset, at } => {
+                let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
+                let Some(inner_steps) = resolved.steps(steps) else { return Ok(()) };
+                self.budget.subquery_steps(inner_steps.count as u64)?;
+                self.check(inner, inner_steps, depth)
+            }
+            ExprKind::Call { args, .. } => args.iter().try_for_each(|arg| self.check(arg, steps, depth)),
+            ExprKind::Aggregate(aggregate) => {
+                if let Some(param) = &aggregate.param {
+                    self.check(param, steps, depth)?;
+                }
+                self.check(&aggregate.expr, steps, depth)
+            }
+            ExprKind::Binary(binary) => {
+                self.check(&binary.lhs, steps, depth)?;
+                self.check(&binary.rhs, steps, depth)
+            }
+        }
+    }
+
+    /// Evaluates an expression at all steps.
+    pub(crate) fn eval(&self, expr: &Expr, steps: Steps) -> Result<Evaluated, Error> {
+        self.budget.check()?;
+        let literal = matches!(expr.kind, ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_));
+        if steps.count > 1 && !literal && is_invariant(expr) {
+            return Ok(match self.eval(expr, Steps::once(steps.start))? {
+                Evaluated::Scalar(values) => {
+                    Evaluated::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); steps.count])
+                }
+                Evaluated::String(text) => Evaluated::String(text),
+                Evaluated::Vector(block) => Evaluated::Vector(block.repeat(steps.count, self.budget)?),
+            });
+        }
+        Ok(match &expr.kind {
+            ExprKind::Number(value) | ExprKind::Duration(value) => Evaluated::Scalar(vec![*value; steps.count]),
+            ExprKind::String(text) => Evaluated::String(text.clone()),
+            ExprKind::Paren(inner) => self.eval(inner, steps)?,
+            ExprKind::Unary { negative, expr } => self.unary(*negative, expr, steps)?,
+            ExprKind::VectorSelector(selector) => {
+                Evaluated::Vector(self.newest(selector, steps, false)?.collect(self.pool, self.budget)?)
+            }
+            ExprKind::MatrixSelector { .. } | ExprKind::Subquery { .. } => {
+                return Err(match self.request.mode {
+                    Mode::Range => super::wrong_type("range vector"),
+                    Mode::Instant => ill_typed("instant vector"),
+                });
+            }
+            ExprKind::Call { function, args } => self.call(function, args, steps)?,
+            ExprKind::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(aggregate, steps)?),
+            ExprKind::Binary(binary) => self.binary(binary, steps)?,
+        })
+    }
+
+    fn vector(&self, expr: &Expr, steps: Steps) -> Result<StepBlock, Error> {
+        match self.eval(expr, steps)? {
+            Evaluated::Vector(block) => Ok(block),
+            _ => Err(ill_typed("instant vector")),
+        }
+    }
+
+    fn scalar(&self, expr: &Expr, steps: Steps) -> Result<Vec<f64>, Error> {
+        match self.eval(expr, steps)? {
+            Evaluated::Scalar(values) => Ok(values),
+            _ => Err(ill_typed("scalar")),
+        }
+    }
+
+    fn string<'e>(&self, args: &'e [Expr], number: usize) -> Result<&'e str, Error> {
+        match args.get(number).map(|arg| &strip(arg).kind) {
+            Some(ExprKind::String(text)) => Ok(text),
+            _ => Err(ill_typed("string")),
+        }
+    }
+
+    fn unary(&self, negative: bool, expr: &Expr, steps: Steps) -> Result<Evaluated, Error> {
+        let mut value = self.eval(expr, steps)?;
+        if negative {
+            match &mut value {
+                Evaluated::Scalar(values) => values.iter_mut().for_each(|value| *value = -*value),
+                Evaluated::Vector(block) => {
+                    block.map_cells(|_, value| -value);
+                    block.drop_names()?;
+                }
+                Evaluated::String(_) => return Err(ill_typed("scalar or instant vector")),
+            }
+        }
+        Ok(value)
+    }
+
+    fn binary(&self, binary: &Binary, steps: Steps) -> Result<Evaluated, Error> {
+        let left = self.eval(&binary.lhs, steps)?;
+        let right = self.eval(&binary.rhs, steps)?;
+        let (op, returns_bool) = (binary.op, binary.returns_bool);
+        Ok(match (left, right) {
+            (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
+                Evaluated::Scalar(binary::scalars(op, left, &right))
+            }
+            (Evaluated::Vector(left), Evaluated::Scalar(right)) => {
+                Evaluated::Vector(binary::with_scalar(op, left, &right, false, returns_bool)?)
+            }
+            (Evaluated::Scalar(left), Evaluated::Vector(right)) => {
+                Evaluated::Vector(binary::with_scalar(op, right, &left, true, returns_bool)?)
+            }
+            (Evaluated::Vector(left), Evaluated::Vector(right)) => {
+                let matching = binary.matching.clone().unwrap_or_default();
+                Evaluated::Vector(binary::vectors(op, left, right, &matching, returns_bool, self.budget)?)
+            }
+            _ => return Err(ill_typed("scalar or instant vector")),
+        })
+    }
+
+    /// Selects the series of a selector that may have samples in `range`.
+    fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Arc<dyn SeriesSet>, Error> {
+        if selector.extended.is_some() {
+            return Err(not_here("a range modifier (anchored, smoothed)"));
+        }
+        let set = self.source.select(self.request.tenant, &selector.matchers, range, self.budget.series_left())?;
+        self.budget.select(set.len() as u64)?;
+        Ok(set)
+    }
+
+    /// The scan of an instant selector; with `time`, of the times of its samples.
+    fn newest(&self, selector: &VectorSelector, steps: Steps, time: bool) -> Result<Scan, Error> {
+        let mut reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
+        if time && reach.at.is_some() {
+            // In Prometheus, timestamp(x @ t offset o) looks at t.
+            reach.offset = 0;
+        }
+        let lookback = self.request.lookback_ms;
+        let input = Input::Stored(self.select(selector, span(steps, reach, lookback))?);
+        let one_name = has_one_name(selector);
+        Ok(Scan { input, shape: Shape::Newest { lookback, time }, steps, reach, one_name })
+    }
+
+    /// The scan of a function over a range vector.
+    fn windows(
+        &self,
+        function: RangeFunction,
+        argument: &Expr,
+        arguments: Vec<Vec<f64>>,
+        steps: Steps,
+    ) -> Result<Scan, Error> {
+        match &strip(argument).kind {
+            ExprKind::MatrixSelector { selector, range } => {
+                let range = duration::positive(range, self.request)?;
+                let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
+                let input = Input::Stored(self.select(selector, span(steps, reach, range))?);
+                let shape = Shape::Window { function, range, arguments };
+                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector) })
+            }
+            ExprKind::Subquery { expr, range, step, offset, at } => {
+                let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
+                let input = match resolved.steps(steps) {
+                    Some(inner) => Input::Rows(Arc::new(self.vector_or_scalar(expr, inner)?), inner),
+                    None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
+                };
+                let shape = Shape::Window { function, range: resolved.range, arguments };
+                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false })
+            }
+            _ => Err(ill_typed("range vector")),
+        }
+    }
+
+    /// What a subquery evaluates: a scalar counts as one series without labels.
+    fn vector_or_scalar(&self, expr: &Expr, steps: Steps) -> Result<StepBlock, Error> {
+        match self.eval(expr, steps)? {
+            Evaluated::Vector(block) => Ok(block),
+            Evaluated::Scalar(values) => {
+                let mut block = StepBlock::new(steps.count);
+                block.push(Labels::default(), &values);
+                Ok(block)
+            }
+            Evaluated::String(_) => Err(ill_typed("instant vector")),
+        }
+    }
+
+    /// The scan behind an expression, where it is nothing but one.
+    fn scan(&self, expr: &Expr, steps: Steps) -> Result<Option<Scan>, Error> {
+        match &strip(expr).kind {
+            ExprKind::VectorSelector(selector) => self.newest(selector, steps, false).map(Some),
+            ExprKind::Call { function, args } if *function != "absent_over_time" => {
+                match RangeFunction::named(function) {
+                    Some(function) => self.range_call(function, args, steps).map(Some),
+                    None => Ok(None),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn range_call(&self, function: RangeFunction, args: &[Expr], steps: Steps) -> Result<Scan, Error> {
+        let is_range =
+            |arg: &&Expr| matches!(strip(arg).kind, ExprKind::MatrixSelector { .. } | ExprKind::Subquery { .. });
+        let argument = args.iter().find(is_range).ok_or_else(|| ill_typed("range vector"))?;
+        let scalars = args.iter().filter(|arg| !is_range(arg)).map(|arg| self.scalar(arg, steps));
+        let scalars = scalars.collect::<Result<Vec<_>, _>>()?;
+        if function == RangeFunction::Smoothing {
+            for (factors, name) in scalars.iter().zip(["smoothing", "trend"]) {
+                if let Some(factor) = factors.iter().find(|factor| **factor <= 0.0 || **factor >= 1.0) {
+                    let symbol = if name == "smoothing" { "sf" } else { "tf" };
+                    return Err(Error::Execution(format!(
+                        "invalid {name} factor. Expected: 0 < {symbol} < 1, got: {factor:.6}"
+                    )));
+                }
+            }
+        }
+        self.windows(function, argument, scalars, steps)
+    }
+
+    fn aggregate(&self, node: &Aggregate, steps: Steps) -> Result<StepBlock, Error> {
+        let grouping =
+            if node.without { Grouping::without(&node.grouping) } else { Grouping::by(&node.grouping) };
+        if is_running(node.op) {
+            return match self.scan(&node.expr, steps)? {
+                Some(scan) => scan.aggregate(node.op, &grouping, self.pool, self.budget),
+                None => {
+                    let block = self.vector(&node.expr, steps)?;
+                    aggregate::aggregate(node.op, &grouping, &block, self.budget)
+                }
+            };
+        }
+        let param = node.param.as_deref().ok_or_else(|| ill_typed("parameter"))?;
+        if node.op == AggregateOp::CountValues {
+            let label = self.string(std::slice::from_ref(param), 0)?;
+            let block = self.vector(&node.expr, steps)?;
+            return top::count_values(label, &node.grouping, node.without, &block, self.budget);
+        }
+        let param = self.scalar(param, steps)?;
+        let mut block = self.vector(&node.expr, steps)?;
+        match node.op {
+            AggregateOp::Quantile => top::quantiles(&param, &grouping, &block, self.budget),
+            AggregateOp::LimitRatio => {
+                top::keep_ratio(&param, &mut block)?;
+                Ok(block)
+            }
+            op => top::keep(op, &param, &grouping, &block, self.budget),
+        }
+    }
+
+    fn call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Evaluated, Error> {
+        if let Some(value) = self.scalar_call(function, args, steps)? {
+            return Ok(Evaluated::Scalar(value));
+        }
+        if function == "absent_over_time" {
+            let argument = args.first().ok_or_else(|| ill_typed("range vector"))?;
+            let present =
+                self.windows(RangeFunction::Present, argument, Vec::new(), steps)?.presence(self.pool, self.budget)?;
+            return self.absent(argument, &present);
+        }
+        if let Some(function) = RangeFunction::named(function) {
+            return Ok(Evaluated::Vector(self.range_call(function, args, steps)?.collect(self.pool, self.budget)?));
+        }
+        if let Some(part) = date::part(function) {
+            return self.date(part, args.first(), steps);
+        }
+        let vector = |number: usize| match args.get(number) {
+            Some(arg) => self.vector(arg, steps),
+            None => Err(ill_typed("instant vector")),
+        };
+        let scalar = |number: usize| match args.get(number) {
+            Some(arg) => self.scalar(arg, steps),
+            None => Err(ill_typed("scalar")),
+        };
+        if let Some(unary) = math::unary(function) {
+            return elementwise(vector(0)?, |_, value| unary(value));
+        }
+        let block = match function {
+            "round" => {
+                let nearest = if args.len() > 1 { scalar(1)? } else { vec![1.0; steps.count] };
+                return elementwise(vector(0)?, |step, value| math::round(value, nearest[step]));
+            }
+            "clamp" => return clamp(vector(0)?, &scalar(1)?, &scalar(2)?),
+            "clamp_min" => return clamp(vector(0)?, &scalar(1)?, &vec![f64::INFINITY; steps.count]),
+            "clamp_max" => return clamp(vector(0)?, &vec![f64::NEG_INFINITY; steps.count], &scalar(1)?),
+            "timestamp" => match args.first().map(|arg| &strip(arg).kind) {
+                Some(ExprKind::VectorSelector(selector)) => {
+                    self.newest(selector, steps, true)?.collect(self.pool, self.budget)?
+                }
+                _ => return elementwise(vector(0)?, |step, _| steps.time(step) as f64 / 1000.0),
+            },
+            "vector" => {
+                let mut block = StepBlock::new(steps.count);
+                block.push(Labels::default(), &scalar(0)?);
+                block
+            }
+            "absent" => {
+                let argument = args.first().ok_or_else(|| ill_typed("instant vector"))?;
+                let present = present_steps(&vector(0)?);
+                return self.absent(argument, &present);
+            }
+            "label_replace" => {
+                let mut block = vector(0)?;
+                let arguments = label::Replace {
+                    target: self.string(args, 1)?,
+                    replacement: self.string(args, 2)?,
+                    source: self.string(args, 3)?,
+                    pattern: self.string(args, 4)?,
+                };
+                label::replace(&mut block, &arguments, self.budget.limits().regex_bytes_max as usize)?;
+                block
+            }
+            "label_join" => {
+                let mut block = vector(0)?;
+                let sources = (3..args.len()).map(|n| self.string(args, n)).collect::<Result<Vec<_>, _>>()?;
+                label::join(&mut block, self.string(args, 1)?, self.string(args, 2)?, &sources)?;
+                block
+            }
+            "sort" | "sort_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
+                sort::by_value(&vector(0)?, function == "sort_desc", self.budget)?
+            }
+            "sort_by_label" | "sort_by_label_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
+                let names = (1..args.len()).map(|n| Ok(self.string(args, n)?.to_owned()));
+                let names = names.collect::<Result<Vec<_>, Error>>()?;
+                sort::by_labels(&vector(0)?, &names, function == "sort_by_label_desc", self.budget)?
+            }
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => vector(0)?,
+            "histogram_quantile" => {
+                let quantiles = scalar(0)?;
+                histogram::evaluate(&vector(1)?, self.budget, 1, &|_, labels| Ok(labels.clone()), &|_, step, buckets| {
+                    histogram::quantile(quantiles[step], buckets)
+                })?
+            }
+            "histogram_fraction" => {
+                let (lower, upper) = (scalar(0)?, scalar(1)?);
+                histogram::evaluate(&vector(2)?, self.budget, 1, &|_, labels| Ok(labels.clone()), &|_, step, buckets| {
+                    histogram::fraction(lower[step], upper[step], buckets)
+                })?
+            }
+            // Of floats these say nothing.
+            "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar"
+            | "start_timestamp" => {
+                vector(0)?;
+                StepBlock::new(steps.count)
+            }
+            _ => return Err(not_here(&format!("function {function}()"))),
+        };
+        Ok(Evaluated::Vector(block))
+    }
+
+    /// Functions whose value is a scalar.
+    fn scalar_call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Option<Vec<f64>>, Error> {
+        let constant = |value: f64| Ok(Some(vec![value; steps.count]));
+        let request = self.request;
+        match (function, args) {
+            ("time", _) => Ok(Some(steps.times().map(|time| time as f64 / 1000.0).collect())),
+            ("pi", _) => constant(std::f64::consts::PI),
+            ("start", _) => constant(request.start as f64 / 1000.0),
+            ("end", _) => constant(request.end as f64 / 1000.0),
+            ("range", _) => constant(request.end.saturating_sub(request.start) as f64 / 1000.0),
+            ("step", _) => constant(if request.start == request.end { 0.0 } else { request.step as f64 / 1000.0 }),
+            ("max_of" | "min_of", [a, b]) => {
+                let (a, b) = (self.scalar(a, steps)?, self.scalar(b, steps)?);
+                let of = if function == "max_of" { math::max } else { math::min };
+                Ok(Some(a.into_iter().zip(b).map(|(a, b)| of(a, b)).collect()))
+            }
+            ("scalar", [arg]) => {
+                let block = self.vector(arg, steps)?;
+                let mut values = vec![ABSENT; steps.count];
+                for (_, row) in block.iter() {
+                    for (value, cell) in values.iter_mut().zip(row).filter(|(_, cell)| !is_absent(**cell)) {
+                        *value = if is_absent(*value) { *cell } else { f64::NAN };
+                    }
+                }
+                Ok(Some(values.into_iter().map(|v| if is_absent(v) { f64::NAN } else { v }).collect()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn date(&self, part: fn(f64) -> f64, arg: Option<&Expr>, steps: Steps) -> Result<Evaluated, Error> {
+        match arg {
+            Some(arg) => elementwise(self.vector(arg, steps)?, |_, value| part(value)),
+            None => {
+                let row: Vec<f64> = steps.times().map(|time| part(time.div_euclid(1000) as f64)).collect();
+                let mut block = StepBlock::new(steps.count);
+                block.push(Labels::default(), &row);
+                Ok(Evaluated::Vector(block))
+            }
+        }
+    }
+
+    /// One where nothing is present.
+    fn absent(&self, argument: &Expr, present: &[bool]) -> Result<Evaluated, Error> {
+        let labels = match &strip(argument).kind {
+            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
+                label::of_absent(&selector.matchers)?
+            }
+            _ => Labels::default(),
+        };
+        let row: Vec<f64> = present.iter().map(|present| if *present { ABSENT } else { 1.0 }).collect();
+        let mut block = StepBlock::new(row.len());
+        block.push(labels, &row);
+        Ok(Evaluated::Vector(block))
+    }
+
+    /// A range vector at one time, with its own times.
+    pub(crate) fn matrix(&self, expr: &Expr, steps: Steps) -> Result<Vec<MatrixSeries>, Error> {
+        match &expr.kind {
+            ExprKind::MatrixSelector { selector, range } => {
+                let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
+                let range = left_open(reach.look(steps.start), duration::positive(range, self.request)?);
+                let set = self.select(selector, range)?;
+                let mut result = Vec::new();
+                let (mut points, mut held) = (0, Vec::new());
+                for index in 0..set.len() {
+                    self.budget.check()?;
+                    let mut column = Column::default();
+                    set.read(index, range, &mut column)?;
+                    self.budget.read(column.len() as u64)?;
+                    drop_stale(&mut column);
+                    if column.is_empty() {
+                        continue;
+                    }
+                    points += column.len() as u64;
+                    self.budget.points(points)?;
+                    held.push(self.budget.hold_cells(column.len(), 2)?);
+                    result.push(MatrixSeries { labels: set.labels(index), points: column });
+                }
+                Ok(result)
+            }
+            ExprKind::Subquery { expr, range, step, offset, at } => {
+                let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
+                let Some(inner) = resolved.steps(steps) else { return Ok(Vec::new()) };
+                let block = self.vector_or_scalar(expr, inner)?;
+                self.budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
+                Ok(series(&block, inner))
+            }
+            _ => Err(ill_typed("range vector")),
+        }
+    }
+}
+
+/// The times that windows of `back` milliseconds touch.
+fn span(steps: Steps, reach: Reach, back: i64) -> TimeRange {
+    let range = left_open(reach.look(steps.start), back);
+    TimeRange { min: range.min, max: reach.look(steps.last()) }
+}
+
+/// Whether all series of a selector have the same metric name.
+fn has_one_name(selector: &VectorSelector) -> bool {
+    selector
+        .matchers
+        .iter()
+        .any(|matcher| matcher.op == MatchOp::Equal && *matcher.name == *varve_model::labels::METRIC_NAME)
+}
+
+fn present_steps(block: &StepBlock) -> Vec<bool> {
+    let mut present = vec![false; block.steps()];
+    for (_, row) in block.iter() {
+        for (present, cell) in present.iter_mut().zip(row) {
+            *present |= !is_absent(*cell);
+        }
+    }
+    present
+}
+
+/// A function of each value; the result is another metric.
+fn elementwise(mut block: StepBlock, change: impl FnMut(usize, f64) -> f64) -> Result<Evaluated, Error> {
+    block.map_cells(change);
+    block.drop_names()?;
+    Ok(Evaluated::Vector(block))
+}
+
+fn clamp(block: StepBlock, min: &[f64], max: &[f64]) -> Result<Evaluated, Error> {
+    elementwise(block, |step, value| {
+        if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
+    })
+}

@@ -1,0 +1,226 @@
+//! Quantiles and fractions of classic histograms: buckets are series that differ in `le`.
+
+use varve_model::Labels;
+
+use crate::budget::Budget;
+use crate::error::Error;
+use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
+use crate::exec::keys::KeyTable;
+
+/// The label of a bucket's upper bound.
+const BOUND: &str = "le";
+/// Counts of neighbouring buckets that differ by less are taken for equal.
+const SMALL_DELTA: f64 = 1e-12;
+
+/// One bucket: observations up to the bound.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Bucket {
+    /// Upper bound, inclusive.
+    pub(crate) bound: f64,
+    /// Observations at or below it.
+    pub(crate) count: f64,
+}
+
+/// A bound as Go reads a float.
+fn parse_bound(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let word = ["inf", "infinity", "nan"].iter().any(|word| unsigned.eq_ignore_ascii_case(word));
+    if plain || word { text.parse().ok() } else { None }
+}
+
+/// Evaluates `value` over the buckets of each histogram at each step; once for each of `results`, which also says how
+/// the labels of its rows are made.
+pub(crate) fn evaluate(
+    block: &StepBlock,
+    budget: &Budget,
+    results: usize,
+    labels_of: &dyn Fn(usize, &Labels) -> Result<Labels, Error>,
+    value: &dyn Fn(usize, usize, &mut Vec<Bucket>) -> f64,
+) -> Result<StepBlock, Error> {
+    let steps = block.steps();
+    let mut keys = KeyTable::default();
+    let mut histograms: Vec<(Labels, Vec<(f64, u32)>)> = Vec::new();
+    for (row, labels) in block.labels().iter().enumerate() {
+        let Some(bound) = labels.get(BOUND).and_then(parse_bound) else { continue };
+        // The name tells histograms apart until it is dropped.
+        let rest = labels.without(&|name| name == BOUND);
+        let (number, new) = keys.intern(rest.as_label_bytes());
+        if new {
+            histograms.push((drop_name(&rest), Vec::new()));
+        }
+        histograms[number].1.push((bound, row as u32));
+    }
+    let mut result = StepBlock::new(steps);
+    result.reserve(histograms.len() * results, budget)?;
+    let mut row = vec![ABSENT; steps];
+    let mut buckets = Vec::new();
+    for number in 0..results {
+        for (labels, bounds) in &mut histograms {
+            budget.check()?;
+            bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for (step, out) in row.iter_mut().enumerate() {
+                buckets.clear();
+                for (bound, row) in bounds.iter() {
+                    let count = block.row(*row as usize)[step];
+                    if !is_absent(count) {
+                        buckets.push(Bucket { bound: *bound, count });
+                    }
+                }
+                *out = if buckets.is_empty() { ABSENT } else { value(number, step, &mut buckets) };
+            }
+            result.push(labels_of(number, labels)?, &row);
+        }
+    }
+    result.merge_same_labels()?;
+    Ok(result)
+}
+
+/// Adds up buckets of equal bounds.
+fn coalesce(buckets: &mut Vec<Bucket>) {
+    buckets.dedup_by(|next, kept| {
+        let same = next.bound == kept.bound;
+        if same {
+            kept.count += next.count;
+        }
+        same
+    });
+}
+
+/// Makes counts ascend: small differences are ignored, decreases are levelled.
+fn level(buckets: &mut [Bucket]) {
+    let Some(first) = buckets.first() else { return };
+    let mut before = first.count;
+    for bucket in &mut buckets[1..] {
+        let count = bucket.count;
+        if count == before {
+            continue;
+        }
+        if nearly_equal(before, count) || count < before {
+            bucket.count = before;
+            continue;
+        }
+        before = count;
+    }
+}
+
+fn nearly_equal(a: f64, b: f64) -> bool {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return true;
+    }
+    let sum = a.abs() + b.abs();
+    let difference = (a - b).abs();
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < SMALL_DELTA * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < SMALL_DELTA
+}
+
+/// The quantile `q` of buckets in order of bounds, linear within a bucket.
+pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
+        return f64::NAN;
+    }
+    coalesce(buckets);
+    level(buckets);
+    let [.., second_last, last] = &buckets[..] else { return f64::NAN };
+    if last.count == 0.0 {
+        return f64::NAN;
+    }
+    let mut rank = q * last.count;
+    let at = buckets[..buckets.len() - 1].partition_point(|bucket| bucket.count < rank || bucket.count.is_nan());
+    if at == buckets.len() - 1 {
+        return second_last.bound;
+    }
+    let bucket = buckets[at];
+    if at == 0 && bucket.bound <= 0.0 {
+        return bucket.bound;
+    }
+    let (mut begin, mut count) = (0.0, bucket.count);
+    if at > 0 {
+        begin = buckets[at - 1].bound;
+        count -= buckets[at - 1].count;
+        rank -= buckets[at - 1].count;
+    }
+    begin + (bucket.bound - begin) * (rank / count)
+}
+
+/// The fraction of observations between `lower` and `upper`, linear within a bucket.
+pub(crate) fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
+        return f64::NAN;
+    }
+    coalesce(buckets);
+    let count = buckets.last().map_or(0.0, |last| last.count);
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let below = |limit: f64| {
+        let mut rank = 0.0;
+        let mut begin = if buckets.first().is_some_and(|first| first.bound > 0.0) { 0.0 } else { f64::NEG_INFINITY };
+        for bucket in buckets.iter() {
+            if begin >= limit {
+                return rank;
+            }
+            if bucket.bound > limit {
+                // An endless bucket gives no line to go by.
+                return if begin == f64::NEG_INFINITY {
+                    bucket.count
+                } else {
+                    rank + (bucket.count - rank) * (limit - begin) / (bucket.bound - begin)
+                };
+            }
+            rank = bucket.count;
+            begin = bucket.bound;
+        }
+        count
+    };
+    let cap = |rank: f64| if rank > count { count } else { rank };
+    (cap(below(upper)) - cap(below(lower))) / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(pairs: &[(f64, f64)]) -> Vec<Bucket> {
+        pairs.iter().map(|(bound, count)| Bucket { bound: *bound, count: *count }).collect()
+    }
+
+    #[test]
+    fn quantiles_of_buckets() {
+        let plain = [(1.0, 1.0), (2.0, 3.0), (f64::INFINITY, 4.0)];
+        assert_eq!(quantile(0.5, &mut buckets(&plain)), 1.5);
+        assert_eq!(quantile(1.0, &mut buckets(&plain)), 2.0);
+        assert!(quantile(0.5, &mut buckets(&plain[..2])).is_nan());
+        // A count that falls is levelled.
+        assert_eq!(quantile(0.5, &mut buckets(&[(1.0, 2.0), (2.0, 1.0), (f64::INFINITY, 4.0)])), 1.0);
+    }
+
+    #[test]
+    fn fractions_of_buckets() {
+        let plain = [(1.0, 1.0), (2.0, 3.0), (f64::INFINITY, 4.0)];
+        assert_eq!(fraction(0.0, 2.0, &mut buckets(&plain)), 0.75);
+        assert_eq!(fraction(1.5, f64::INFINITY, &mut buckets(&plain)), 0.5);
+        assert_eq!(fraction(2.0, 1.0, &mut buckets(&plain)), 0.0);
+    }
+
+    #[test]
+    fn bounds_are_read_as_go_reads_them() {
+        for (text, bound) in [("+Inf", Some(f64::INFINITY)), ("1e-3", Some(1e-3)), ("5", Some(5.0)), ("x", None), ("", None)] {
+            assert_eq!(parse_bound(text), bound, "{text}");
+        }
+    }
+}

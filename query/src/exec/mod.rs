@@ -1,0 +1,151 @@
+//! Execution: an expression, a range of steps and a source make an answer.
+//!
+//! ```text
+//! Expr ─ check ─► eval ──► Scan: select ► morsels on the Pool ► Column ► window ► row of steps ─┐
+//!                  ▲                                                                           │ kept or aggregated
+//!                  └───────────────── StepBlock (series × steps) ◄─────────────────────────────┘
+//! ```
+//! An expression is evaluated for all its steps at once, bottom up; parts that do not depend on the step are
+//! evaluated once. Everything that is proportional to the data is charged to the [`Budget`] before it is done.
+
+mod accumulate;
+mod aggregate;
+mod binary;
+mod block;
+mod duration;
+mod eval;
+mod functions;
+mod grouping;
+mod invariant;
+mod kahan;
+mod keys;
+mod pool;
+mod scan;
+mod steps;
+mod subquery;
+mod top;
+mod window;
+
+pub use pool::Pool;
+
+use varve_model::{Column, Labels, TimeRange};
+
+use crate::answer::{Answer, Cell, MatrixSeries, Value, VectorElement};
+use crate::budget::Budget;
+use crate::error::Error;
+use crate::promql::ast::{Expr, ExprKind};
+use crate::request::{Mode, RangeRequest};
+use crate::source::Source;
+use block::{StepBlock, is_absent};
+use eval::{Evaluated, Evaluator};
+use steps::Steps;
+
+/// Evaluates a checked expression. Errors and the numbers are Prometheus's; a panic of ours becomes an error of this
+/// query.
+pub fn run(
+    expr: &Expr,
+    request: &RangeRequest,
+    source: &dyn Source,
+    budget: &Budget,
+    pool: &Pool,
+) -> Result<Answer, Error> {
+    pool::guard(|| answer(expr, request, source, budget, pool))
+}
+
+fn answer(
+    expr: &Expr,
+    request: &RangeRequest,
+    source: &dyn Source,
+    budget: &Budget,
+    pool: &Pool,
+) -> Result<Answer, Error> {
+    let steps = match request.mode {
+        Mode::Instant => Steps::once(request.start),
+        Mode::Range if request.step <= 0 => {
+            return Err(Error::Parse("zero or negative query resolution step widths are not accepted".to_owned()));
+        }
+        Mode::Range => Steps::between(request.start, request.end, request.step)
+            .ok_or_else(|| Error::Parse("end timestamp must not be before start time".to_owned()))?,
+    };
+    budget.steps(steps.count as u64)?;
+    budget.check()?;
+    let evaluator = Evaluator { source, pool, budget, request };
+    evaluator.check(expr, steps, 0)?;
+    let value = match request.mode {
+        Mode::Instant => match &strip(expr).kind {
+            ExprKind::MatrixSelector { .. } | ExprKind::Subquery { .. } => {
+                Value::Matrix(sorted(evaluator.matrix(strip(expr), steps)?))
+            }
+            _ => match evaluator.eval(expr, steps)? {
+                Evaluated::Scalar(values) => Value::Scalar(values.first().copied().unwrap_or(f64::NAN)),
+                Evaluated::String(text) => Value::String(text),
+                Evaluated::Vector(block) => {
+                    budget.points(block.rows() as u64)?;
+                    Value::Vector(elements(&block))
+                }
+            },
+        },
+        Mode::Range => match evaluator.eval(expr, steps)? {
+            Evaluated::Scalar(values) => Value::Matrix(vec![MatrixSeries {
+                labels: Labels::default(),
+                points: Column { times: steps.times().collect(), values, histograms: Vec::new() },
+            }]),
+            Evaluated::String(_) => return Err(wrong_type("string")),
+            Evaluated::Vector(block) => {
+                budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
+                Value::Matrix(sorted(series(&block, steps)))
+            }
+        },
+    };
+    Ok(Answer { time: request.start, value, warnings: Vec::new(), infos: Vec::new(), stats: budget.stats() })
+}
+
+/// The error of range queries over other than scalars and instant vectors.
+fn wrong_type(found: &str) -> Error {
+    Error::Parse(format!(
+        "invalid expression type \"{found}\" for range query, must be Scalar or instant Vector"
+    ))
+}
+
+/// An expression without its outer parentheses.
+fn strip(expr: &Expr) -> &Expr {
+    let mut expr = expr;
+    while let ExprKind::Paren(inner) = &expr.kind {
+        expr = inner;
+    }
+    expr
+}
+
+fn elements(block: &StepBlock) -> Vec<VectorElement> {
+    block
+        .iter()
+        .filter_map(|(labels, row)| {
+            let value = row.first().filter(|cell| !is_absent(**cell))?;
+            Some(VectorElement { labels: labels.clone(), value: Cell::Float(*value) })
+        })
+        .collect()
+}
+
+fn series(block: &StepBlock, steps: Steps) -> Vec<MatrixSeries> {
+    block
+        .iter()
+        .map(|(labels, row)| {
+            let mut points = Column::default();
+            for (step, cell) in row.iter().enumerate().filter(|(_, cell)| !is_absent(**cell)) {
+                points.times.push(steps.time(step));
+                points.values.push(*cell);
+            }
+            MatrixSeries { labels: labels.clone(), points }
+        })
+        .collect()
+}
+
+fn sorted(mut series: Vec<MatrixSeries>) -> Vec<MatrixSeries> {
+    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    series
+}
+
+/// The window `(end - range, end]` as inclusive times.
+fn left_open(end: i64, range: i64) -> TimeRange {
+    TimeRange { min: end.saturating_sub(range).saturating_add(1), max: end }
+}

@@ -1,0 +1,280 @@
+//! Windows: functions over range vectors, one series and all steps at a time.
+//!
+//! The column of a series is read once; two indices slide over it, so finding the windows costs O(samples + steps).
+//! What a function then does per window is O(1) where the result stays the same to the bit (indices, prefix counts,
+//! resets, monotonic queues, prefix sums of integers), and a pass over the window in Prometheus's order otherwise.
+//!
+//! A window is open to the left: samples in `(end - range, end]`. Stale markers were removed before.
+
+mod extremum;
+mod over_time;
+mod rate;
+mod trend;
+
+use varve_model::{Column, Millis, is_stale};
+
+use crate::exec::block::ABSENT;
+use crate::exec::steps::{Reach, Steps};
+
+pub(crate) use over_time::quantile;
+
+/// Functions over range vectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RangeFunction {
+    Rate,
+    Increase,
+    Delta,
+    Irate,
+    Idelta,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Last,
+    First,
+    Present,
+    Stddev,
+    Stdvar,
+    Quantile,
+    Mad,
+    TimeOfFirst,
+    TimeOfLast,
+    TimeOfMax,
+    TimeOfMin,
+    Changes,
+    Resets,
+    Deriv,
+    PredictLinear,
+    Smoothing,
+}
+
+impl RangeFunction {
+    /// By the name in the function table. `absent_over_time` asks for presence; its caller turns that around.
+    pub(crate) fn named(name: &str) -> Option<RangeFunction> {
+        Some(match name {
+            "rate" => RangeFunction::Rate,
+            "increase" => RangeFunction::Increase,
+            "delta" => RangeFunction::Delta,
+            "irate" => RangeFunction::Irate,
+            "idelta" => RangeFunction::Idelta,
+            "sum_over_time" => RangeFunction::Sum,
+            "avg_over_time" => RangeFunction::Avg,
+            "min_over_time" => RangeFunction::Min,
+            "max_over_time" => RangeFunction::Max,
+            "count_over_time" => RangeFunction::Count,
+            "last_over_time" => RangeFunction::Last,
+            "first_over_time" => RangeFunction::First,
+            "present_over_time" | "absent_over_time" => RangeFunction::Present,
+            "stddev_over_time" => RangeFunction::Stddev,
+            "stdvar_over_time" => RangeFunction::Stdvar,
+            "quantile_over_time" => RangeFunction::Quantile,
+            "mad_over_time" => RangeFunction::Mad,
+            "ts_of_first_over_time" => RangeFunction::TimeOfFirst,
+            "ts_of_last_over_time" => RangeFunction::TimeOfLast,
+            "ts_of_max_over_time" => RangeFunction::TimeOfMax,
+            "ts_of_min_over_time" => RangeFunction::TimeOfMin,
+            "changes" => RangeFunction::Changes,
+            "resets" => RangeFunction::Resets,
+            "deriv" => RangeFunction::Deriv,
+            "predict_linear" => RangeFunction::PredictLinear,
+            "double_exponential_smoothing" | "holt_winters" => RangeFunction::Smoothing,
+            _ => return None,
+        })
+    }
+
+    /// Whether the result still is the metric it was computed from.
+    pub(crate) fn keeps_name(self) -> bool {
+        matches!(self, RangeFunction::Last | RangeFunction::First)
+    }
+}
+
+/// The windows of all steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    /// When the function is evaluated.
+    pub(crate) steps: Steps,
+    /// Where its selector looks from there.
+    pub(crate) reach: Reach,
+    /// How far back, in milliseconds.
+    pub(crate) range: i64,
+}
+
+/// One window: samples `lo..hi` of the column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// Step number.
+    pub(crate) step: usize,
+    /// Evaluation time.
+    pub(crate) time: Millis,
+    /// Right end, inclusive.
+    pub(crate) end: Millis,
+    /// First sample.
+    pub(crate) lo: usize,
+    /// One past the last sample.
+    pub(crate) hi: usize,
+}
+
+impl Windows {
+    /// Calls `visit` for each step in order.
+    #[inline]
+    fn each(&self, times: &[Millis], mut visit: impl FnMut(Window)) {
+        let first_end = self.reach.look(self.steps.start);
+        let mut lo = times.partition_point(|time| *time <= first_end.saturating_sub(self.range));
+        let mut hi = lo;
+        for step in 0..self.steps.count {
+            let time = self.steps.time(step);
+            let end = self.reach.look(time);
+            let begin = end.saturating_sub(self.range);
+            while hi < times.len() && times[hi] <= end {
+                hi += 1;
+            }
+            while lo < hi && times[lo] <= begin {
+                lo += 1;
+            }
+            visit(Window { step, time, end, lo, hi });
+        }
+    }
+
+    /// Whether neighbouring windows share most of their samples, so that preparing the whole column pays.
+    fn overlap(&self) -> bool {
+        self.steps.count > 4 && self.range / 4 > self.steps.step && self.reach.at.is_none()
+    }
+}
+
+/// Removes stale markers from a column.
+pub(crate) fn drop_stale(column: &mut Column) {
+    if column.values.iter().any(|value| is_stale(*value)) {
+        let mut kept = 0;
+        for index in 0..column.values.len() {
+            if !is_stale(column.values[index]) {
+                column.values[kept] = column.values[index];
+                column.times[kept] = column.times[index];
+                kept += 1;
+            }
+        }
+        column.values.truncate(kept);
+        column.times.truncate(kept);
+    }
+    column.histograms.retain(|(_, histogram)| !is_stale(histogram.sum));
+}
+
+/// Memory that a worker keeps from series to series.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    floats: Vec<f64>,
+    queue: Vec<u32>,
+}
+
+/// Evaluates `function` over a column without stale markers. `arguments` are the scalar arguments, one value a step.
+pub(crate) fn slide(
+    function: RangeFunction,
+    column: &Column,
+    windows: &Windows,
+    arguments: &[Vec<f64>],
+    scratch: &mut Scratch,
+    out: &mut [f64],
+) {
+    assert_eq!(out.len(), windows.steps.count);
+    assert_eq!(column.times.len(), column.values.len());
+    let (times, values) = (&column.times[..], &column.values[..]);
+    out.fill(ABSENT);
+    let argument = |number: usize, step: usize| arguments.get(number).and_then(|a| a.get(step)).copied();
+    match function {
+        RangeFunction::Rate => rate::extrapolated(times, values, windows, true, true, scratch, out),
+        RangeFunction::Increase => rate::extrapolated(times, values, windows, true, false, scratch, out),
+        RangeFunction::Delta => rate::extrapolated(times, values, windows, false, false, scratch, out),
+        RangeFunction::Irate => rate::instant(times, values, windows, true, out),
+        RangeFunction::Idelta => rate::instant(times, values, windows, false, out),
+        RangeFunction::Sum => over_time::sums(times, values, windows, scratch, out),
+        RangeFunction::Avg => over_time::averages(times, values, windows, scratch, out),
+        RangeFunction::Min => extremum::slide::<false>(times, values, windows, scratch, out),
+        RangeFunction::Max => extremum::slide::<true>(times, values, windows, scratch, out),
+        RangeFunction::TimeOfMax => extremum::times(times, values, windows, |new, kept| new >= kept, out),
+        RangeFunction::TimeOfMin => extremum::times(times, values, windows, |new, kept| new <= kept, out),
+        RangeFunction::Count => fill(times, windows, out, |w| (w.hi - w.lo) as f64),
+        RangeFunction::Last => fill(times, windows, out, |w| values[w.hi - 1]),
+        RangeFunction::First => fill(times, windows, out, |w| values[w.lo]),
+        RangeFunction::Present => fill(times, windows, out, |_| 1.0),
+        RangeFunction::TimeOfFirst => fill(times, windows, out, |w| times[w.lo] as f64 / 1000.0),
+        RangeFunction::TimeOfLast => fill(times, windows, out, |w| times[w.hi - 1] as f64 / 1000.0),
+        RangeFunction::Stddev => fill(times, windows, out, |w| over_time::variance(&values[w.lo..w.hi]).sqrt()),
+        RangeFunction::Stdvar => fill(times, windows, out, |w| over_time::variance(&values[w.lo..w.hi])),
+        RangeFunction::Quantile => fill(times, windows, out, |w| {
+            scratch.floats.clear();
+            scratch.floats.extend_from_slice(&values[w.lo..w.hi]);
+            quantile(argument(0, w.step).unwrap_or(f64::NAN), &mut scratch.floats)
+        }),
+        RangeFunction::Mad => fill(times, windows, out, |w| over_time::mad(&values[w.lo..w.hi], &mut scratch.floats)),
+        RangeFunction::Changes => {
+            over_time::count_pairs(times, values, windows, scratch, out, |a, b| a != b && !(a.is_nan() && b.is_nan()));
+        }
+        RangeFunction::Resets => over_time::count_pairs(times, values, windows, scratch, out, |a, b| b < a),
+        RangeFunction::Deriv => fill(times, windows, out, |w| {
+            if w.hi - w.lo < 2 {
+                return ABSENT;
+            }
+            trend::regression(&times[w.lo..w.hi], &values[w.lo..w.hi], times[w.lo]).0
+        }),
+        RangeFunction::PredictLinear => fill(times, windows, out, |w| {
+            if w.hi - w.lo < 2 {
+                return ABSENT;
+            }
+            let (slope, intercept) = trend::regression(&times[w.lo..w.hi], &values[w.lo..w.hi], w.time);
+            slope * argument(0, w.step).unwrap_or(f64::NAN) + intercept
+        }),
+        RangeFunction::Smoothing => fill(times, windows, out, |w| {
+            let factors = argument(0, w.step).unwrap_or(f64::NAN)..argument(1, w.step).unwrap_or(f64::NAN);
+            trend::smoothing(&values[w.lo..w.hi], factors.start, factors.end)
+        }),
+    }
+    if !column.histograms.is_empty() {
+        over_histograms(function, column, windows, out);
+    }
+}
+
+/// Calls `value` for each window that has samples.
+#[inline]
+fn fill(times: &[Millis], windows: &Windows, out: &mut [f64], mut value: impl FnMut(&Window) -> f64) {
+    windows.each(times, |window| {
+        if window.lo < window.hi {
+            out[window.step] = value(&window);
+        }
+    });
+}
+
+/// What histogram samples in a window change: counted by the functions that count samples of any kind, in the way of
+/// those that need samples of one kind, unseen by the others.
+fn over_histograms(function: RangeFunction, column: &Column, windows: &Windows, out: &mut [f64]) {
+    let times: Vec<Millis> = column.histograms.iter().map(|(time, _)| *time).collect();
+    let mut bounds = vec![(0, 0); windows.steps.count];
+    windows.each(&column.times, |w| bounds[w.step] = (w.lo, w.hi));
+    windows.each(&times, |w| {
+        if w.lo == w.hi {
+            return;
+        }
+        let (lo, hi) = bounds[w.step];
+        let floats = &column.times[lo..hi];
+        let cell = &mut out[w.step];
+        match function {
+            RangeFunction::Count => *cell = (w.hi - w.lo + floats.len()) as f64,
+            RangeFunction::Present => *cell = 1.0,
+            RangeFunction::TimeOfFirst => {
+                *cell = floats.first().map_or(times[w.lo], |t| times[w.lo].min(*t)) as f64 / 1000.0;
+            }
+            RangeFunction::TimeOfLast => {
+                *cell = floats.last().map_or(times[w.hi - 1], |t| times[w.hi - 1].max(*t)) as f64 / 1000.0;
+            }
+            RangeFunction::First if floats.first().is_none_or(|t| *t > times[w.lo]) => *cell = ABSENT,
+            RangeFunction::Last if floats.last().is_none_or(|t| *t < times[w.hi - 1]) => *cell = ABSENT,
+            RangeFunction::Rate
+            | RangeFunction::Increase
+            | RangeFunction::Delta
+            | RangeFunction::Irate
+            | RangeFunction::Idelta
+            | RangeFunction::Sum
+            | RangeFunction::Avg => *cell = ABSENT,
+            _ => {}
+        }
+    });
+}
