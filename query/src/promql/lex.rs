@@ -96,13 +96,16 @@ pub(super) struct Lexer<'a> {
     parens: u32,
     in_braces: bool,
     in_brackets: bool,
-    /// In brackets, before the first number; and whether the colon of a subquery was there.
+    /// In brackets, before the first number: other texts of errors.
+    before_number: bool,
+    /// In brackets, behind the colon of a subquery.
     colon: bool,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Lexer<'a> {
-        Lexer { text, at: 0, begin: 0, parens: 0, in_braces: false, in_brackets: false, colon: false }
+        let (in_braces, in_brackets, before_number, colon) = (false, false, false, false);
+        Lexer { text, at: 0, begin: 0, parens: 0, in_braces, in_brackets, before_number, colon }
     }
 
     /// The next token; [`TokenKind::End`] again and again at the end.
@@ -162,6 +165,9 @@ impl<'a> Lexer<'a> {
 
     fn statement(&mut self) -> Result<TokenKind, Fail> {
         let Some(c) = self.peek() else { return self.end() };
+        if self.before_number && matches!(c, '"' | '\'' | '`' | '{' | '[' | '@' | '=' | '!' | '<' | '>') {
+            return self.fail(format!("unexpected character in duration expression: {}", quoted(Some(c))));
+        }
         if c.is_ascii_digit() || (c == '.' && self.text.as_bytes().get(self.at + 1).is_some_and(u8::is_ascii_digit)) {
             return self.number_or_duration();
         }
@@ -211,6 +217,7 @@ impl<'a> Lexer<'a> {
                     return self.fail("unexpected left bracket '['");
                 }
                 self.in_brackets = true;
+                self.before_number = true;
                 self.colon = false;
                 TokenKind::LeftBracket
             }
@@ -219,6 +226,7 @@ impl<'a> Lexer<'a> {
                     return self.fail("unexpected right bracket ']'");
                 }
                 self.in_brackets = false;
+                self.before_number = false;
                 TokenKind::RightBracket
             }
             _ => return self.fail(format!("unexpected character: {}", quoted(Some(c)))),
@@ -226,6 +234,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn end(&self) -> Result<TokenKind, Fail> {
+        if self.before_number {
+            return self.fail("unexpected end of input in duration expression");
+        }
         if self.parens > 0 {
             return self.fail("unclosed left parenthesis");
         }
@@ -281,6 +292,9 @@ impl<'a> Lexer<'a> {
         match keyword(self.token_text()) {
             Some(kind @ TokenKind::Keyword(Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf)) => {
                 Ok(kind)
+            }
+            _ if self.before_number => {
+                self.fail(format!("unexpected character in duration expression: {}", quoted(Some(first))))
             }
             _ => self.fail(format!("unexpected character: {}, expected ':'", quoted(Some(first)))),
         }
@@ -358,6 +372,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn number_or_duration(&mut self) -> Result<TokenKind, Fail> {
+        self.before_number = false;
         if self.number() {
             return Ok(TokenKind::Number);
         }

@@ -67,24 +67,26 @@ const DURATION_MS_MAX: i64 = i64::MAX / 1_000_000;
 
 /// The milliseconds of a duration token.
 pub(super) fn parse_duration(token: &str) -> Result<i64, String> {
-    let invalid = || format!("not a valid duration string: {token:?}");
+    let invalid = || format!("not a valid duration string: {}", quoted(token));
     let mut rest = token;
     let mut total = 0i64;
-    let mut units = UNITS.iter();
+    let mut units_left = &UNITS[..];
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let letters = rest.bytes().skip(digits).take_while(u8::is_ascii_alphabetic).count();
-        let (count, tail) = rest.split_at(digits);
-        let (unit, tail) = tail.split_at(letters);
-        if count.is_empty() {
+        let (count, tail) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        if count.is_empty() || unit.is_empty() {
             return Err(invalid());
         }
-        // Units only come in their order: each search goes on where the last one ended.
-        let (_, ms) = units.find(|(name, _)| *name == unit).ok_or_else(invalid)?;
+        if !UNITS.iter().any(|(name, _)| *name == unit) {
+            return Err(format!("unknown unit {} in duration {}", quoted(unit), quoted(token)));
+        }
+        let place = units_left.iter().position(|(name, _)| *name == unit).ok_or_else(invalid)?;
+        let ms = units_left[place].1;
+        units_left = &units_left[place + 1..];
         total = count
             .parse::<i64>()
             .ok()
-            .and_then(|count| count.checked_mul(*ms))
+            .and_then(|count| count.checked_mul(ms))
             .and_then(|ms| total.checked_add(ms))
             .filter(|total| *total <= DURATION_MS_MAX)
             .ok_or_else(|| "duration out of range".to_owned())?;

@@ -12,6 +12,8 @@ mod literal;
 mod parse;
 mod pretty;
 mod print;
+#[cfg(test)]
+mod tests;
 
 pub use check::value_type;
 pub use parse::{ParseOptions, parse, parse_selector};

@@ -588,7 +588,7 @@ impl<'a> Parser<'a> {
             | TokenKind::Operator(_)
             | TokenKind::Keyword(Keyword::Offset | Keyword::Anchored | Keyword::Smoothed)
             | TokenKind::End => self.metric(token),
-            _ => self.unexpected("aggregation", ""),
+            _ => self.unexpected_here(),
         }
     }
 

@@ -11,28 +11,33 @@ const LINE_BYTES_MAX: usize = 100;
 
 /// The text of an expression, broken into lines where it is long.
 pub fn pretty(expr: &Expr) -> String {
+    pretty_within(expr, LINE_BYTES_MAX)
+}
+
+/// As [`pretty`], for lines of another width.
+pub(super) fn pretty_within(expr: &Expr, width: usize) -> String {
     let mut out = String::new();
-    push_pretty(&mut out, expr, 0);
+    push_pretty(&mut out, expr, 0, width);
     out
 }
 
-fn push_pretty(out: &mut String, expr: &Expr, level: usize) {
+fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
     // The sign goes before its operand, wherever that begins.
     if let ExprKind::Unary { negative, expr } = &expr.kind {
         let mut operand = String::new();
-        push_pretty(&mut operand, expr, level);
+        push_pretty(&mut operand, expr, level, width);
         push_indent(out, level);
         out.push(if *negative { '-' } else { '+' });
         out.push_str(operand.trim());
         return;
     }
     let line = print(expr);
-    let whole = line.len() <= LINE_BYTES_MAX;
+    let whole = line.len() <= width;
     match &expr.kind {
         // Prometheus does not indent a subquery that stays whole.
         ExprKind::Subquery { .. } if whole => out.push_str(&line),
         ExprKind::Subquery { expr: inner, .. } => {
-            push_pretty(out, inner, level);
+            push_pretty(out, inner, level, width);
             push_subquery_range(out, expr);
         }
         ExprKind::Aggregate(aggregate) if !whole => {
@@ -40,19 +45,19 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize) {
             push_aggregate_head(out, aggregate);
             out.push_str("(\n");
             if let Some(param) = &aggregate.param {
-                push_pretty(out, param, level + 1);
+                push_pretty(out, param, level + 1, width);
                 out.push_str(",\n");
             }
-            push_pretty(out, &aggregate.expr, level + 1);
+            push_pretty(out, &aggregate.expr, level + 1, width);
             push_close(out, level);
         }
         ExprKind::Binary(binary) if !whole => {
-            push_pretty(out, &binary.lhs, level + 1);
+            push_pretty(out, &binary.lhs, level + 1, width);
             out.push('\n');
             push_indent(out, level);
             push_operator(out, binary);
             out.push('\n');
-            push_pretty(out, &binary.rhs, level + 1);
+            push_pretty(out, &binary.rhs, level + 1, width);
         }
         ExprKind::Call { function, args } if !whole => {
             push_indent(out, level);
@@ -60,14 +65,14 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize) {
             out.push_str("(\n");
             for (i, arg) in args.iter().enumerate() {
                 out.push_str(if i > 0 { ",\n" } else { "" });
-                push_pretty(out, arg, level + 1);
+                push_pretty(out, arg, level + 1, width);
             }
             push_close(out, level);
         }
         ExprKind::Paren(inner) if !whole => {
             push_indent(out, level);
             out.push_str("(\n");
-            push_pretty(out, inner, level + 1);
+            push_pretty(out, inner, level + 1, width);
             push_close(out, level);
         }
         _ => {
