@@ -177,6 +177,32 @@ impl Labels {
         builder.build()
     }
 
+    /// Takes label bytes that must be canonical already: sorted, unique, no empty name or value, UTF-8. Checked in one
+    /// pass with no allocation but the result's, so the way to read back what [`Labels::as_label_bytes`] gave.
+    pub fn from_sorted_label_bytes(label_bytes: &[u8]) -> Result<Labels, LabelsError> {
+        let mut rest = label_bytes;
+        let mut before: &[u8] = &[];
+        while !rest.is_empty() {
+            let (body, after) = split_label(rest).ok_or(LabelsError::Malformed)?;
+            let (name, value) = split_body(body).ok_or(LabelsError::Malformed)?;
+            rest = after;
+            if name.is_empty() {
+                return Err(LabelsError::EmptyName);
+            }
+            if value.is_empty() || before > name {
+                return Err(LabelsError::Malformed);
+            }
+            if before == name {
+                return Err(LabelsError::DuplicateName);
+            }
+            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+                return Err(LabelsError::NotUtf8);
+            }
+            before = name;
+        }
+        Ok(Labels(label_bytes.into()))
+    }
+
     /// The canonical label bytes: sorted, unique.
     pub fn as_label_bytes(&self) -> &[u8] {
         &self.0
@@ -369,6 +395,8 @@ mod tests {
             prop_assert_eq!(SeriesHash::of(&forward), SeriesHash::of(&backward));
             let labels = Labels::from_label_bytes(&backward).unwrap();
             prop_assert_eq!(labels.as_label_bytes(), &forward[..]);
+            prop_assert_eq!(Labels::from_sorted_label_bytes(&forward).as_ref(), Ok(&labels));
+            prop_assert_eq!(Labels::from_sorted_label_bytes(&backward).is_ok(), pairs.len() < 2);
             prop_assert_eq!(Some(labels.hash()), SeriesHash::of(&forward));
         }
 
@@ -376,6 +404,9 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = SeriesHash::of(&bytes);
             let _ = Labels::from_label_bytes(&bytes);
+            if let Ok(labels) = Labels::from_sorted_label_bytes(&bytes) {
+                prop_assert_eq!(Labels::from_label_bytes(&bytes), Ok(labels));
+            }
         }
     }
 }
