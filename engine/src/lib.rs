@@ -12,6 +12,8 @@ pub mod check;
 pub mod codec;
 pub mod engine;
 pub mod error;
+pub mod index;
+pub mod segment;
 pub mod settings;
 pub mod shard;
 pub mod snapshot;

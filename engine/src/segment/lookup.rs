@@ -1,0 +1,180 @@
+//! Lookup: which series of a segment satisfy matchers, and which names and values a tenant's labels have.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use varve_model::{Matcher, TenantId, TimeRange};
+
+use super::directory::Block;
+use super::layout::Section;
+use super::meta::TenantMeta;
+use super::reader::Segment;
+use crate::codec::Malformed;
+use crate::error::{Error, Result};
+use crate::index::postings::{self, Place};
+use crate::index::select::{TermSource, select};
+use crate::index::terms::Terms;
+
+/// One tenant's terms of one segment.
+struct TenantTerms<'a> {
+    segment: &'a Segment,
+    meta: TenantMeta,
+    block: Block,
+    terms: Arc<Terms>,
+}
+
+/// What walking terms fails with: bytes that make no sense, or an error that says where.
+enum Fault {
+    Malformed(Malformed),
+    Error(Error),
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Fault {
+        Fault::Malformed(malformed)
+    }
+}
+
+impl TenantTerms<'_> {
+    fn damaged(&self, malformed: Malformed) -> Error {
+        self.segment.damaged(self.block.at, malformed.0)
+    }
+
+    fn fault(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Malformed(malformed) => self.damaged(malformed),
+            Fault::Error(error) => error,
+        }
+    }
+
+    fn add(&self, place: Place, into: &mut RoaringBitmap) -> Result<()> {
+        let ids = self.meta.first_series..self.meta.end_series();
+        match place {
+            Place::One(id) if ids.contains(&id) => {
+                into.insert(id);
+                Ok(())
+            }
+            Place::Run { first, count } if ids.contains(&first) && count <= ids.end - first => {
+                into.insert_range(first..first + count);
+                Ok(())
+            }
+            Place::List(address) => {
+                let (block, payload, at) = self.segment.bytes(Section::Postings, address, 1)?;
+                let list = payload.get(at..).unwrap_or_default();
+                postings::decode(list, ids.end, into).map_err(|Malformed(what)| self.segment.damaged(block.at, what))
+            }
+            Place::One(_) | Place::Run { .. } => {
+                Err(self.damaged(Malformed("postings name a series of another tenant")))
+            }
+        }
+    }
+
+    fn ids(&self, place: Place) -> Result<RoaringBitmap> {
+        let mut ids = RoaringBitmap::new();
+        self.add(place, &mut ids)?;
+        Ok(ids)
+    }
+}
+
+impl TermSource for TenantTerms<'_> {
+    type Error = Error;
+
+    fn all(&self) -> Result<RoaringBitmap> {
+        let mut ids = RoaringBitmap::new();
+        ids.insert_range(self.meta.first_series..self.meta.end_series());
+        Ok(ids)
+    }
+
+    fn having(&self, name: &str, into: &mut RoaringBitmap) -> Result<()> {
+        self.exact(name, "", into)
+    }
+
+    fn exact(&self, name: &str, value: &str, into: &mut RoaringBitmap) -> Result<()> {
+        match self.terms.get(name, value).map_err(|malformed| self.damaged(malformed))? {
+            Some(place) => self.add(place, into),
+            None => Ok(()),
+        }
+    }
+
+    fn scan(&self, name: &str, prefix: &[u8], wanted: &dyn Fn(&str) -> bool, into: &mut RoaringBitmap) -> Result<()> {
+        let walked = self.terms.each_value(name, prefix, &mut |value, place| {
+            if wanted(value) { self.add(place, into).map_err(Fault::Error) } else { Ok(()) }
+        });
+        walked.map_err(|fault| self.fault(fault))
+    }
+}
+
+impl Segment {
+    /// The terms of a tenant; `None` when it has no series here or none in `range`.
+    fn tenant_terms(&self, tenant: TenantId, range: TimeRange) -> Result<Option<TenantTerms<'_>>> {
+        let tenants = &self.meta().tenants;
+        let Ok(index) = tenants.binary_search_by_key(&tenant, |meta| meta.tenant) else { return Ok(None) };
+        let Some(meta) = tenants.get(index).filter(|meta| meta.range.overlaps(&range)) else { return Ok(None) };
+        let (block, terms) = self.terms(index)?;
+        Ok(Some(TenantTerms { segment: self, meta: *meta, block, terms }))
+    }
+
+    /// The series at a place of a tenant's terms.
+    pub(super) fn place_ids(&self, tenant: TenantId, place: Place) -> Result<RoaringBitmap> {
+        match self.tenant_terms(tenant, TimeRange::ALL)? {
+            Some(terms) => terms.ids(place),
+            None => Ok(RoaringBitmap::new()),
+        }
+    }
+
+    /// The series of a tenant that satisfy all matchers, ascending; they may have samples in `range`.
+    pub fn select(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<u32>> {
+        Ok(self.select_ids(tenant, matchers, range)?.iter().collect())
+    }
+
+    /// As [`Segment::select`], as a bitmap.
+    pub fn select_ids(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<RoaringBitmap> {
+        match self.tenant_terms(tenant, range)? {
+            Some(terms) => select(&terms, matchers),
+            None => Ok(RoaringBitmap::new()),
+        }
+    }
+
+    /// Label names of a tenant's series that satisfy all matchers and may have samples in `range`, sorted.
+    pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
+        let Some(terms) = self.tenant_terms(tenant, range)? else { return Ok(Vec::new()) };
+        let names = terms.terms.names().map_err(|malformed| terms.damaged(malformed))?;
+        if matchers.is_empty() {
+            return Ok(names.into_iter().map(|(name, _)| name).collect());
+        }
+        let ids = select(&terms, matchers)?;
+        let mut found = Vec::new();
+        for (name, place) in names {
+            if !terms.ids(place)?.is_disjoint(&ids) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Values of a label of a tenant's series that satisfy all matchers and may have samples in `range`, sorted.
+    pub fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let Some(terms) = self.tenant_terms(tenant, range)? else { return Ok(Vec::new()) };
+        let ids = if matchers.is_empty() { None } else { Some(select(&terms, matchers)?) };
+        let mut values = Vec::new();
+        let walked = terms.terms.each_value(name, &[], &mut |value, place| {
+            let wanted = match (&ids, place) {
+                (None, _) => true,
+                (Some(ids), Place::One(id)) => ids.contains(id),
+                (Some(ids), place) => !terms.ids(place).map_err(Fault::Error)?.is_disjoint(ids),
+            };
+            if wanted {
+                values.push(value.to_owned());
+            }
+            Ok(())
+        });
+        walked.map_err(|fault| terms.fault(fault))?;
+        Ok(values)
+    }
+}

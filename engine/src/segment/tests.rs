@@ -1,0 +1,430 @@
+//! A segment against a naive model: a sorted map of tenants, label sets and samples.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use varve_model::histogram::Span;
+use varve_model::{Column, Histogram, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TimeRange};
+use varve_vfs::Env;
+
+use super::*;
+use crate::error::Error;
+use crate::index::MemoryIndex;
+
+/// What a segment should hold.
+type Model = BTreeMap<(TenantId, Labels), BTreeMap<i64, Sample>>;
+
+#[derive(Clone, PartialEq, Debug)]
+enum Sample {
+    Float(u64),
+    Histogram(Histogram),
+}
+
+fn column(samples: &BTreeMap<i64, Sample>, range: TimeRange) -> Column {
+    let mut column = Column::default();
+    for (&time, sample) in samples.iter().filter(|(time, _)| range.contains(**time)) {
+        match sample {
+            Sample::Float(bits) => {
+                column.times.push(time);
+                column.values.push(f64::from_bits(*bits));
+            }
+            Sample::Histogram(histogram) => column.histograms.push((time, histogram.clone())),
+        }
+    }
+    column
+}
+
+type Plain = (Vec<(i64, u64)>, Vec<(i64, Histogram)>);
+
+/// A column as bits, since a NaN does not equal itself.
+fn plain(column: &Column) -> Plain {
+    assert_eq!(column.times.len(), column.values.len());
+    let floats = column.times.iter().zip(&column.values).map(|(&time, value)| (time, value.to_bits())).collect();
+    (floats, column.histograms.clone())
+}
+
+fn header() -> SegmentHeader {
+    SegmentHeader { id: 7, partition: 3, level: 0, first: 100, last: 250 }
+}
+
+struct Written {
+    _dir: tempfile::TempDir,
+    env: Env,
+    path: PathBuf,
+    meta: SegmentMeta,
+}
+
+fn write(model: &Model, header: SegmentHeader) -> Written {
+    let dir = tempfile::tempdir().unwrap();
+    let env = Env::os();
+    let path = dir.path().join("7.seg");
+    let mut writer = SegmentWriter::create(&env, &path, header).unwrap();
+    for ((tenant, labels), samples) in model {
+        writer.add_series(*tenant, labels, &column(samples, TimeRange::ALL)).unwrap();
+    }
+    let meta = writer.finish().unwrap();
+    Written { _dir: dir, env, path, meta }
+}
+
+fn open(written: &Written) -> Segment {
+    Segment::open(&written.env, &written.path, BlockCache::new(1 << 20)).unwrap()
+}
+
+fn bytes_of(written: &Written) -> Vec<u8> {
+    let file = written.env.vfs.open(&written.path, varve_vfs::Open::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn matcher(op: MatchOp, name: &str, value: &str) -> Matcher {
+    Matcher::new(op, name, value, 1 << 20).unwrap()
+}
+
+fn labels_strategy() -> impl Strategy<Value = Labels> {
+    let name = prop_oneof![Just("__name__"), Just("a"), Just("ab"), Just("job"), Just("zone\u{e9}")];
+    let value =
+        prop_oneof![Just("x"), Just("xy"), Just("xyz"), Just("y"), Just("\u{fc}ber"), Just("node-1"), Just("node-2")];
+    proptest::collection::btree_map(name, value, 1..4).prop_map(|pairs| {
+        let mut builder = varve_model::LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.push(name, value);
+        }
+        builder.build().unwrap()
+    })
+}
+
+fn histogram(seed: u64) -> Histogram {
+    Histogram {
+        schema: (seed % 12) as i32 - 3,
+        count: (seed % 1000) as f64,
+        sum: if seed.is_multiple_of(7) { f64::from_bits(STALE_NAN_BITS | 1 << 51) } else { seed as f64 / 8.0 },
+        zero_threshold: 1e-128,
+        zero_count: 1.0,
+        positive_spans: vec![Span { offset: (seed % 5) as i32 - 2, length: 2 }],
+        positive: vec![(seed % 11) as f64, (seed % 13) as f64],
+        ..Histogram::default()
+    }
+}
+
+fn samples_strategy() -> impl Strategy<Value = BTreeMap<i64, Sample>> {
+    let regular = (0i64..50, 1usize..60, any::<u64>()).prop_map(|(start, count, seed)| {
+        (0..count as i64)
+            .map(|i| (start * 100 + i * 15_000, Sample::Float(((seed % 1000) as f64 + i as f64).to_bits())))
+            .collect()
+    });
+    let sample = prop_oneof![
+        9 => any::<u64>().prop_map(Sample::Float),
+        1 => Just(Sample::Float(STALE_NAN_BITS)),
+        2 => (1u64..5000).prop_filter("a sum that equals itself", |seed| !seed.is_multiple_of(7))
+            .prop_map(|seed| Sample::Histogram(histogram(seed))),
+    ];
+    let wild = proptest::collection::btree_map(prop_oneof![any::<i64>(), 0i64..100_000], sample, 1..30);
+    prop_oneof![regular, wild]
+}
+
+fn model_strategy() -> impl Strategy<Value = Model> {
+    proptest::collection::btree_map((0u32..4, labels_strategy()), samples_strategy(), 0..40).prop_map(|model| {
+        model.into_iter().map(|((tenant, labels), samples)| ((TenantId(tenant), labels), samples)).collect()
+    })
+}
+
+fn matchers_strategy() -> impl Strategy<Value = Vec<Matcher>> {
+    let name = prop_oneof![Just("__name__"), Just("a"), Just("ab"), Just("job"), Just("zone\u{e9}"), Just("none")];
+    let plain = prop_oneof![Just(""), Just("x"), Just("xy"), Just("y"), Just("\u{fc}ber"), Just("missing")];
+    let regex = prop_oneof![
+        Just(""),
+        Just(".*"),
+        Just(".+"),
+        Just("x|y"),
+        Just("x|"),
+        Just("x.*"),
+        Just(".*y"),
+        Just("node-[12]"),
+        Just("(?i)X"),
+        Just("[^x]+"),
+        Just("\u{fc}.*|xy"),
+        Just("x{2}|xyz?"),
+        Just("^x$"),
+        Just("node-\\d"),
+        Just(".*|x"),
+    ];
+    let one = prop_oneof![
+        (Just(MatchOp::Equal), name.clone(), plain.clone()),
+        (Just(MatchOp::NotEqual), name.clone(), plain),
+        (Just(MatchOp::Regex), name.clone(), regex.clone()),
+        (Just(MatchOp::NotRegex), name, regex),
+    ];
+    proptest::collection::vec(one.prop_map(|(op, name, value)| matcher(op, name, value)), 0..4)
+}
+
+fn satisfies(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or_default()))
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a Labels>) -> Vec<String> {
+    let names: BTreeSet<String> = all.flat_map(|labels| labels.iter().map(|(name, _)| name.to_owned())).collect();
+    names.into_iter().collect()
+}
+
+fn values<'a>(all: impl Iterator<Item = &'a Labels>, name: &str) -> Vec<String> {
+    let values: BTreeSet<String> = all.filter_map(|labels| labels.get(name).map(str::to_owned)).collect();
+    values.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_was_written_is_read(model in model_strategy(), level in 0u8..2, ranges in proptest::collection::vec((any::<i64>(), any::<i64>()), 3)) {
+        let written = write(&model, SegmentHeader { level, ..header() });
+        let segment = open(&written);
+        prop_assert_eq!(segment.meta(), &written.meta);
+        prop_assert_eq!(segment.verify(), vec![]);
+        prop_assert_eq!(segment.meta().series, model.len() as u64);
+        let samples: usize = model.values().map(BTreeMap::len).sum();
+        prop_assert_eq!(segment.meta().samples, samples as u64);
+        let mut scratch = ReadScratch::default();
+        for (series, ((tenant, labels), samples)) in model.iter().enumerate() {
+            let series = series as u32;
+            let meta = segment.meta().tenant(*tenant).unwrap();
+            prop_assert!((meta.first_series..meta.end_series()).contains(&series));
+            prop_assert_eq!(&segment.labels(series).unwrap(), labels);
+            prop_assert_eq!(segment.hash(series).unwrap(), labels.hash());
+            let mut all = vec![TimeRange::ALL, TimeRange { min: 100, max: 40_000 }, TimeRange { min: 15_000, max: 15_000 }];
+            all.extend(ranges.iter().map(|&(a, b)| TimeRange { min: a.min(b), max: a.max(b) }));
+            for range in all {
+                let mut found = Column::default();
+                segment.read_with(&mut scratch, series, range, &mut found).unwrap();
+                let expected = column(samples, range);
+                prop_assert_eq!(plain(&found), plain(&expected));
+                let estimate = segment.samples_in(&mut scratch, series, range).unwrap();
+                prop_assert!(estimate as usize <= samples.len());
+                prop_assert!(estimate > 0 || expected.is_empty());
+            }
+        }
+        prop_assert!(segment.labels(model.len() as u32).is_err());
+        prop_assert!(segment.read(u32::MAX, TimeRange::ALL, &mut Column::default()).is_err());
+    }
+
+    #[test]
+    fn matchers_select_what_they_say(model in model_strategy(), matchers in proptest::collection::vec(matchers_strategy(), 8)) {
+        let written = write(&model, header());
+        let segment = open(&written);
+        let mut memory = MemoryIndex::default();
+        for (id, (tenant, labels)) in model.keys().enumerate() {
+            memory.add(*tenant, id as u32 * 3, labels);
+            memory.add(*tenant, 1_000_000, labels);
+            memory.remove(*tenant, 1_000_000, labels);
+        }
+        for tenant in (0..5).map(TenantId) {
+            let all: Vec<(u32, &Labels)> = model.keys().enumerate().filter(|(_, key)| key.0 == tenant)
+                .map(|(id, key)| (id as u32, &key.1)).collect();
+            prop_assert_eq!(memory.series(tenant), all.len() as u64);
+            for matchers in &matchers {
+                let chosen: Vec<(u32, &Labels)> =
+                    all.iter().copied().filter(|(_, labels)| satisfies(labels, matchers)).collect();
+                let expected: Vec<u32> = chosen.iter().map(|(id, _)| *id).collect();
+                prop_assert_eq!(&segment.select(tenant, matchers, TimeRange::ALL).unwrap(), &expected, "{:?}", matchers);
+                let ids = memory.select(tenant, matchers);
+                prop_assert!(ids.iter().eq(expected.iter().map(|id| id * 3)), "{:?}", matchers);
+                let chosen = || chosen.iter().map(|(_, labels)| *labels);
+                prop_assert_eq!(segment.label_names(tenant, matchers, TimeRange::ALL).unwrap(), names(chosen()));
+                prop_assert_eq!(memory.label_names_of(tenant, &ids), names(chosen()));
+                for name in ["__name__", "a", "ab", "none"] {
+                    let expected = values(chosen(), name);
+                    prop_assert_eq!(&segment.label_values(tenant, name, matchers, TimeRange::ALL).unwrap(), &expected);
+                    prop_assert_eq!(&memory.label_values_of(tenant, name, &ids), &expected);
+                }
+            }
+            prop_assert_eq!(memory.label_names(tenant), names(all.iter().map(|(_, labels)| *labels)));
+            prop_assert_eq!(memory.label_values(tenant, "a"), values(all.iter().map(|(_, labels)| *labels), "a"));
+        }
+        for (id, (tenant, labels)) in model.keys().enumerate() {
+            memory.remove(*tenant, id as u32 * 3, labels);
+        }
+        prop_assert_eq!(memory.tenants().count(), 0);
+        prop_assert_eq!(memory.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(Segment::open_bytes(bytes, Path::new("x"), BlockCache::new(0)).is_err());
+    }
+}
+
+/// Two tenants, floats and histograms, a shared and a private time column.
+fn small() -> Model {
+    let mut model = Model::new();
+    let floats = |value: f64| (0..5).map(move |i| (i * 15_000, Sample::Float((value + i as f64).to_bits()))).collect();
+    model.insert((TenantId(1), Labels::from([("__name__", "up"), ("job", "a")])), floats(1.0));
+    model.insert((TenantId(1), Labels::from([("__name__", "up"), ("job", "b")])), floats(2.0));
+    model.insert(
+        (TenantId(1), Labels::from([("__name__", "temp")])),
+        BTreeMap::from([(7, Sample::Float(STALE_NAN_BITS))]),
+    );
+    model.insert(
+        (TenantId(2), Labels::from([("__name__", "latency"), ("job", "a")])),
+        BTreeMap::from([
+            (1, Sample::Float(0)),
+            (2, Sample::Histogram(histogram(3))),
+            (9, Sample::Histogram(histogram(4))),
+        ]),
+    );
+    model
+}
+
+/// Everything that can be asked of a segment: all answers must be right or refused.
+fn ask_everything(bytes: Vec<u8>, model: &Model) -> Result<(), Error> {
+    let segment = Segment::open_bytes(bytes, Path::new("x"), BlockCache::new(1 << 20))?;
+    assert_eq!(segment.meta().series, model.len() as u64);
+    let mut first_error = None;
+    let mut note = |error: Error| {
+        first_error.get_or_insert(error);
+    };
+    for (series, ((tenant, labels), samples)) in model.iter().enumerate() {
+        match segment.labels(series as u32) {
+            Ok(found) => assert_eq!(&found, labels),
+            Err(error) => note(error),
+        }
+        let mut found = Column::default();
+        match segment.read(series as u32, TimeRange::ALL, &mut found) {
+            Ok(()) => assert_eq!(plain(&found), plain(&column(samples, TimeRange::ALL))),
+            Err(error) => {
+                assert!(found.is_empty());
+                note(error);
+            }
+        }
+        match segment.select(*tenant, &[matcher(MatchOp::Regex, "job", "a|b")], TimeRange::ALL) {
+            Ok(found) => assert_eq!(found.contains(&(series as u32)), labels.get("job").is_some()),
+            Err(error) => note(error),
+        }
+        match segment.label_values(*tenant, "job", &[], TimeRange::ALL) {
+            Ok(found) => assert!(labels.get("job").is_none_or(|job| found.contains(&job.to_owned()))),
+            Err(error) => note(error),
+        }
+    }
+    let verified = segment.verify();
+    match first_error {
+        Some(error) => {
+            assert!(!verified.is_empty(), "verify missed {error}");
+            Err(error)
+        }
+        None if verified.is_empty() => Ok(()),
+        None => Err(Error::Damaged { path: "x".into(), at: verified[0].at, what: verified[0].what.clone() }),
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_seen_and_no_answer_is_wrong() {
+    let model = small();
+    let bytes = bytes_of(&write(&model, header()));
+    ask_everything(bytes.clone(), &model).unwrap();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            let found = ask_everything(damaged, &model);
+            assert!(found.is_err(), "bit {bit} of byte {at} of {} flipped unseen", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = bytes_of(&write(&small(), header()));
+    for len in 0..bytes.len() {
+        let cut = bytes[..len].to_vec();
+        assert!(Segment::open_bytes(cut, Path::new("x"), BlockCache::new(0)).is_err(), "cut to {len}");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    assert!(Segment::open_bytes(longer, Path::new("x"), BlockCache::new(0)).is_err());
+}
+
+#[test]
+fn damage_in_one_block_leaves_the_rest_served() {
+    let mut model = Model::new();
+    for i in 0..2000u64 {
+        let labels = Labels::from([("__name__", "noise"), ("instance", &format!("{i:04}"))]);
+        let samples = (0..40)
+            .map(|t| (t * 1000, Sample::Float((i * 7919 + t as u64 * 104_729).wrapping_mul(0x9e37_79b9_7f4a_7c15))));
+        model.insert((TenantId(0), labels), samples.collect());
+    }
+    let written = write(&model, header());
+    let mut bytes = bytes_of(&written);
+    let segment = open(&written);
+    let blocks = segment.directory.blocks(layout::Section::Values).to_vec();
+    assert!(blocks.len() > 4, "{}", blocks.len());
+    bytes[blocks[1].at as usize + 100] ^= 4;
+    let segment = Segment::open_bytes(bytes, Path::new("x"), BlockCache::new(1 << 20)).unwrap();
+    let (mut served, mut refused) = (0, 0);
+    for (series, samples) in model.values().enumerate() {
+        let mut found = Column::default();
+        match segment.read(series as u32, TimeRange::ALL, &mut found) {
+            Ok(()) => {
+                assert_eq!(plain(&found), plain(&column(samples, TimeRange::ALL)));
+                served += 1;
+            }
+            Err(Error::Damaged { at, .. }) => {
+                assert_eq!(at, blocks[1].at);
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 10 && refused * 3 < served, "{refused} refused, {served} served");
+    assert_eq!(segment.verify().len(), 1);
+}
+
+#[test]
+fn long_series_are_cut_in_even_chunks() {
+    let samples: BTreeMap<i64, Sample> = (0..10_000).map(|i| (i * 1000, Sample::Float((i as f64).to_bits()))).collect();
+    let model = Model::from([((TenantId(0), Labels::from([("__name__", "long")])), samples.clone())]);
+    let segment = open(&write(&model, SegmentHeader { level: 1, ..header() }));
+    let (row, chunks) = segment.chunk_rows(&mut ReadScratch::default(), 0).unwrap();
+    assert_eq!(chunks.get(row).unwrap().len(), 3);
+    for range in
+        [TimeRange { min: 3_000_000, max: 3_500_000 }, TimeRange { min: 3_333_000, max: 3_334_000 }, TimeRange::ALL]
+    {
+        let mut found = Column::default();
+        segment.read(0, range, &mut found).unwrap();
+        assert_eq!(plain(&found), plain(&column(&samples, range)));
+    }
+}
+
+#[test]
+fn an_empty_segment_is_whole() {
+    let segment = open(&write(&Model::new(), header()));
+    assert_eq!(segment.verify(), vec![]);
+    assert_eq!(segment.select(TenantId(0), &[], TimeRange::ALL).unwrap(), vec![]);
+}
+
+#[test]
+#[should_panic(expected = "series ascend by labels")]
+fn series_out_of_order_are_our_bug() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = SegmentWriter::create(&Env::os(), &dir.path().join("s"), header()).unwrap();
+    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![] };
+    writer.add_series(TenantId(0), &Labels::from([("a", "2")]), &samples).unwrap();
+    let _ = writer.add_series(TenantId(0), &Labels::from([("a", "1")]), &samples);
+}
+
+#[test]
+fn readers_share_a_cache_that_is_too_small() {
+    let model = small();
+    let written = write(&model, header());
+    let cache = BlockCache::new(0);
+    let segment = Arc::new(Segment::open(&written.env, &written.path, cache.clone()).unwrap());
+    for _ in 0..3 {
+        for (series, samples) in model.values().enumerate() {
+            let mut found = Column::default();
+            segment.read(series as u32, TimeRange::ALL, &mut found).unwrap();
+            assert_eq!(plain(&found), plain(&column(samples, TimeRange::ALL)));
+        }
+    }
+    drop(segment);
+    assert_eq!(cache.status().bytes, 0);
+}
