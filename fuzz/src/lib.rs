@@ -1,1 +1,37 @@
-//! Fuzz targets of Varve as plain functions.
+//! Fuzz targets of Varve as plain functions: one for each decoder and parser that reads bytes it did not write.
+//!
+//! A target takes any bytes. It must not panic, must not take memory out of proportion, and where it accepts the bytes
+//! it checks what must then hold: what was read is written again and read back the same.
+//!
+//! * `cargo test -p varve-fuzz` replays `corpus/<target>/`, each file whole, cut at every length, with every byte
+//!   changed, and spliced with others (`tests/corpus.rs`).
+//! * `cargo-fuzz/` has the same functions for cargo-fuzz; `fuzz_targets/` are its entry points.
+
+mod codec;
+mod protocol;
+mod query;
+
+pub use codec::{gorilla, times, values};
+pub use protocol::{exposition, inflate, label_bytes, remote_write};
+pub use query::promql;
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, also that of its corpus folder and of its entry point for cargo-fuzz.
+    pub name: &'static str,
+    /// Runs it; panics when something does not hold.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "exposition", run: exposition },
+    Target { name: "gorilla", run: gorilla },
+    Target { name: "inflate", run: inflate },
+    Target { name: "label_bytes", run: label_bytes },
+    Target { name: "promql", run: promql },
+    Target { name: "remote_write", run: remote_write },
+    Target { name: "times", run: times },
+    Target { name: "values", run: values },
+];

@@ -1,0 +1,130 @@
+//! Replays the corpus: every file of `corpus/<target>/`, whole and damaged, goes through its target.
+//!
+//! The files named `seed-…` are made by `seeds.rs`; `UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds` writes them anew, without
+//! it the test compares. Other files are finds of a fuzzer: each was a bug once, and stays.
+
+#![expect(clippy::disallowed_methods, reason = "reads its own corpus, not the data of an engine")]
+
+mod seeds;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use varve_fuzz::{TARGETS, Target};
+
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
+}
+
+/// The files of a folder by name.
+fn files(target: &str) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder(target)).unwrap_or_else(|e| panic!("no corpus of {target}: {e}"));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn seeds_are_what_the_code_makes_today() {
+    for target in TARGETS {
+        let made: BTreeMap<_, _> =
+            seeds::of(target.name).into_iter().map(|(name, bytes)| (format!("seed-{name}"), bytes)).collect();
+        assert!(!made.is_empty(), "{} has no seeds", target.name);
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            fs::create_dir_all(folder(target.name)).unwrap();
+            for old in files(target.name).keys().filter(|name| name.starts_with("seed-")) {
+                fs::remove_file(folder(target.name).join(old)).unwrap();
+            }
+            for (name, bytes) in &made {
+                fs::write(folder(target.name).join(name), bytes).unwrap();
+            }
+        }
+        let mut found = files(target.name);
+        found.retain(|name, _| name.starts_with("seed-"));
+        assert!(found == made, "the corpus of {} is old: UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds", target.name);
+        let bytes: usize = made.values().map(Vec::len).sum();
+        assert!(bytes < 32 << 10, "seeds of {} are small: {bytes} bytes", target.name);
+    }
+}
+
+/// A seed must say something, or its mutations test nothing but the first check.
+#[test]
+fn every_folder_and_entry_point_has_a_target() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("cargo-fuzz/Cargo.toml")).unwrap();
+    for target in TARGETS {
+        let entry = fs::read_to_string(root.join("fuzz_targets").join(format!("{}.rs", target.name))).unwrap();
+        assert!(entry.contains(&format!("varve_fuzz::{}(data)", target.name)), "{entry}");
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{} is not in the manifest", target.name);
+    }
+    for entry in fs::read_dir(root.join("corpus")).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(TARGETS.iter().any(|target| target.name == name), "corpus/{name:?} has no target");
+    }
+}
+
+/// Runs a target and says which input it was when it panics.
+fn run(target: &Target, what: &str, bytes: &[u8]) {
+    struct Named<'a>(&'a str, &'a str, &'a [u8]);
+    impl Drop for Named<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("{} panicked on {}: {:02x?}", self.0, self.1, self.2);
+            }
+        }
+    }
+    let named = Named(target.name, what, bytes);
+    (target.run)(bytes);
+    drop(named);
+}
+
+/// The bytes that replace each byte: with every bit flipped alone, and the ends of every range.
+fn replacements(byte: u8) -> impl Iterator<Item = u8> {
+    let flips = (0..8).map(move |bit| byte ^ (1 << bit));
+    flips.chain([0, 0x7f, 0x80, 0xff, byte.wrapping_add(1), byte.wrapping_sub(1)])
+}
+
+fn replay(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let files = files(name);
+    let mut random = 0x5eed_u64;
+    let mut roll = |end: usize| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize % end.max(1)
+    };
+    for (file, bytes) in &files {
+        run(target, file, bytes);
+        for end in 0..bytes.len() {
+            run(target, file, &bytes[..end]);
+        }
+        let mut changed = bytes.clone();
+        for at in 0..bytes.len() {
+            for replacement in replacements(bytes[at]) {
+                changed[at] = replacement;
+                run(target, file, &changed);
+            }
+            changed[at] = bytes[at];
+        }
+        for _ in 0..200 {
+            let (_, other) = files.iter().nth(roll(files.len())).unwrap();
+            let (from, to, end) = (roll(other.len() + 1), roll(bytes.len() + 1), roll(bytes.len() + 1));
+            let piece = &other[from..(from + roll(40)).min(other.len())];
+            let spliced = [&bytes[..to], piece, &bytes[end..]].concat();
+            run(target, file, &spliced);
+        }
+    }
+}
+
+/// One test a target, so that they run side by side and a failure names its target.
+macro_rules! replays {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { replay(stringify!($name)); })*
+
+        #[test]
+        fn every_target_is_replayed() {
+            assert_eq!(TARGETS.iter().map(|target| target.name).collect::<Vec<_>>(), [$(stringify!($name)),*]);
+        }
+    };
+}
+
+replays!(exposition gorilla inflate label_bytes promql remote_write times values);

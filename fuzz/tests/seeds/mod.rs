@@ -1,0 +1,221 @@
+//! What the corpus begins with: small inputs that each reach another corner of their target.
+
+use std::io::Write;
+
+use varve_engine::codec::gorilla::Appender;
+use varve_engine::codec::values::Effort;
+use varve_engine::codec::{times, values};
+use varve_model::histogram::{ResetHint, Span};
+use varve_model::labels::push_label;
+use varve_model::write::{Metadata, MetricType, WriteExemplar};
+use varve_model::{Histogram, STALE_NAN_BITS, WriteBatch};
+use varve_protocol::remote_write;
+
+/// Name and content.
+pub(crate) type Seed = (String, Vec<u8>);
+
+/// The seeds of a target.
+pub(crate) fn of(target: &str) -> Vec<Seed> {
+    let texts = |texts: &[(&str, &str)]| texts.iter().map(|(name, text)| seed(name, *text)).collect();
+    match target {
+        "exposition" => texts(EXPOSITION),
+        "gorilla" => columns().iter().map(|(name, times, values)| seed(name, gorilla_of(times, values))).collect(),
+        "inflate" => inflate(),
+        "label_bytes" => label_bytes(),
+        "promql" => texts(PROMQL),
+        "remote_write" => remote_writes(),
+        "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
+        "values" => columns().iter().flat_map(|(name, _, column)| values_of(name, column)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn seed(name: &str, content: impl Into<Vec<u8>>) -> Seed {
+    (name.to_owned(), content.into())
+}
+
+const EXPOSITION: &[(&str, &str)] = &[
+    (
+        "text",
+        "# HELP http_requests_total Requests, \\\"all\\\" of\\nthem \\\\.\n# TYPE http_requests_total counter\n\
+         http_requests_total{method=\"post\",code=\"200\"} 1027 1395066363000\n\
+         http_requests_total{method=\"post\",code=\"400\",}    3 1395066363000\n\n\
+         msdos_file_access_time_seconds{path=\"C:\\\\DIR\\\\FILE.TXT\",error=\"Cannot find:\\n\\\"FILE.TXT\\\"\"} 1.458e9\n\
+         something_weird{problem=\"division by zero\"} +Inf -3982045\n# A comment\nup NaN\n",
+    ),
+    (
+        "quoted",
+        "# TYPE \"http.requests\" gauge\n{\"http.requests\",\"job\"=\"x\",exported_job=\"y\", \"a \\\"b\"=\"é\"} 1\n{a=\"\",\"ü\"} 2\r\n",
+    ),
+    (
+        "open-metrics",
+        "# TYPE foo histogram\n# UNIT foo seconds\n# HELP foo Says \\\"foo\\\".\nfoo_bucket{le=\"0.1\"} 8 1520879607.789 # {id=\"a\"} 0.05 1520879607.5\n\
+         foo_bucket{le=\"+Inf\"} 17 # {} 0.67\nfoo_created 1520430000.123\n# TYPE s stateset\ns{s=\"a\"} 1\n# EOF\n",
+    ),
+    ("bad", "a{b=\"c\" 1\n"),
+];
+
+const PROMQL: &[(&str, &str)] = &[
+    ("rate", "sum by (job, le) (rate(http_requests_total{code=~\"5..\",job!=\"a\",x!~\"b|c\"}[5m] offset -1h30m))"),
+    ("binary", "-1 ^ 2 * a{} == bool on (x) group_left (y) b unless ignoring () c or d atan2 0x1F % 1e-3"),
+    ("subquery", "max_over_time(deriv(x[1m])[1h:30s] @ end() offset 5m) @ 1609746000.5 > +Inf"),
+    ("quoted", "{\"http.requests\", \"a b\"='c\\n\\'', __name__=~`.+`} # comment\n+ topk without (é) (3, {a=\"\"})"),
+    (
+        "functions",
+        "histogram_quantile(0.9, label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")) + time() - scalar(vector(1))",
+    ),
+    ("strings", "label_join(up, \"\\x41\\u00e9\", \"\\101\", 'x', \"y\") + count_values(\"v\", z)"),
+    ("experimental", "limitk(2, x) + rate(x[5m+step()] anchored) + a smoothed + fill_left(1)"),
+    ("bad", "sum(rate(x[5m)"),
+];
+
+/// Columns of every kind the encodings tell apart.
+fn columns() -> Vec<(&'static str, Vec<i64>, Vec<f64>)> {
+    let regular = |count: i64| (0..count).map(|i| 1_790_000_000_000 + i * 15_000).collect::<Vec<_>>();
+    let mut state = 9u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 33
+    };
+    let jittered: Vec<_> = regular(60).iter().map(|time| time + (noise() % 200) as i64).collect();
+    let gaps: Vec<_> = (0..50i64).map(|i| i * 1_000 + 600_000 * (i / 17)).collect();
+    let odd = [0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE / 2.0, f64::MAX];
+    let odd: Vec<_> =
+        odd.into_iter().chain([f64::from_bits(STALE_NAN_BITS), f64::from_bits(0xfff8_0000_dead_beef)]).collect();
+    vec![
+        ("constant", regular(40), vec![42.0; 40]),
+        ("counter", regular(60), (0..60).map(|i| f64::from(i * 37)).collect()),
+        ("decimals", jittered.clone(), jittered.iter().map(|time| (time % 997) as f64 / 100.0).collect()),
+        (
+            "exceptions",
+            gaps.clone(),
+            gaps.iter().map(|&t| if t % 7 == 0 { f64::NAN } else { t as f64 / 10.0 }).collect(),
+        ),
+        ("noise", jittered.clone(), jittered.iter().map(|_| f64::from_bits(noise() << 31 | noise())).collect()),
+        ("odd", regular(9), odd),
+        ("one", vec![i64::MIN], vec![1.0 / 3.0]),
+        ("planes", regular(150), (0..150).map(|i| f64::from(i % 3 * 1_000_003) / 7.0 + f64::from(i)).collect()),
+        ("steps", regular(200), (0..200).map(|i| f64::from(i * i % 11) * 1234.5).collect()),
+        ("two", vec![i64::MIN, i64::MAX], vec![f64::MIN, f64::MAX]),
+    ]
+}
+
+fn counted(count: usize, bytes: &[u8]) -> Vec<u8> {
+    [&(count as u16).to_le_bytes(), bytes].concat()
+}
+
+fn gorilla_of(times: &[i64], values: &[f64]) -> Vec<u8> {
+    let mut appender = Appender::new();
+    times.iter().zip(values).for_each(|(&time, &value)| appender.push(time, value));
+    counted(times.len(), appender.bytes())
+}
+
+fn times_of(column: &[i64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    times::encode(column, &mut out);
+    counted(column.len(), &out)
+}
+
+/// Hot, and cold where that is another encoding.
+fn values_of(name: &str, column: &[f64]) -> Vec<Seed> {
+    let encode = |effort| {
+        let mut out = Vec::new();
+        values::encode(column, effort, &mut out);
+        counted(column.len(), &out)
+    };
+    let mut seeds = vec![(name.to_owned(), encode(Effort::Hot)), (format!("{name}-cold"), encode(Effort::Cold))];
+    seeds.dedup_by(|cold, hot| cold.1 == hot.1);
+    seeds
+}
+
+fn inflate() -> Vec<Seed> {
+    let plain = b"the same words again and again, the same words again and again, and then an end".as_slice();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gz.write_all(plain).unwrap();
+    let gz = gz.finish().unwrap();
+    let bomb = snap::raw::Encoder::new().compress_vec(&[0; 70_000]).unwrap();
+    vec![
+        seed("snappy", snap::raw::Encoder::new().compress_vec(plain).unwrap()),
+        seed("snappy-bomb", &bomb[..200]),
+        seed("gzip-twice", [&gz[..], &gz[..]].concat()),
+        seed("gzip", gz),
+        seed("zstd", zstd::stream::encode_all(plain, 3).unwrap()),
+        seed("zstd-bomb", zstd::stream::encode_all(&[0; 70_000][..], 3).unwrap()),
+    ]
+}
+
+fn label_bytes() -> Vec<Seed> {
+    let mut labels = Vec::new();
+    push_label(&mut labels, b"__name__", b"up");
+    push_label(&mut labels, b"job", "é".repeat(80).as_bytes());
+    let mut odd = labels.clone();
+    push_label(&mut odd, b"a", b"");
+    push_label(&mut odd, b"a b", b"c");
+    vec![seed("labels", labels), seed("odd", odd)]
+}
+
+fn remote_writes() -> Vec<Seed> {
+    let encode = |batch: &WriteBatch| {
+        let mut body = Vec::new();
+        remote_write::encode_v1(batch, &mut body);
+        body
+    };
+    let mut floats = WriteBatch::default();
+    floats.push_series([("__name__", "up"), ("job", "varve"), ("instance", "127.0.0.1:8278")].into_iter());
+    floats.push_sample(1_790_000_000_000, 1.0);
+    floats.push_sample(1_790_000_015_000, f64::from_bits(STALE_NAN_BITS));
+    floats.push_series([("__name__", "a"), ("long", &*"x".repeat(130))].into_iter());
+    floats.push_sample(-1, -0.0);
+
+    let mut rich = WriteBatch::default();
+    rich.push_series([("__name__", "h")].into_iter());
+    let span = |offset, length| Span { offset, length };
+    let integer = Histogram {
+        schema: 3,
+        reset_hint: ResetHint::NoReset,
+        zero_threshold: 1e-128,
+        zero_count: 1.0,
+        count: 9.0,
+        sum: 2.5,
+        positive_spans: vec![span(-2, 2), span(3, 1)],
+        positive: vec![1.0, 3.0, 2.0],
+        negative_spans: vec![span(0, 1)],
+        negative: vec![2.0],
+        ..Histogram::default()
+    };
+    let float = Histogram { is_float: true, count: 9.5, ..integer.clone() };
+    let custom = Histogram {
+        schema: -53,
+        count: 3.0,
+        sum: 4.0,
+        positive_spans: vec![span(0, 2)],
+        positive: vec![1.0, 2.0],
+        custom_bounds: vec![0.5],
+        ..Histogram::default()
+    };
+    for (time, histogram) in [(1, integer), (2, float), (3, custom)] {
+        rich.push_histogram(time, histogram);
+    }
+    let begin = rich.bytes.len() as u32;
+    push_label(&mut rich.bytes, b"trace_id", b"abc");
+    let labels = begin..rich.bytes.len() as u32;
+    rich.exemplars.push(WriteExemplar { series: 0, labels, time: 4, value: 0.5 });
+    rich.metadata.push(Metadata {
+        family: "h".to_owned(),
+        kind: MetricType::Histogram,
+        help: "Seconds.".to_owned(),
+        unit: "s".to_owned(),
+    });
+
+    // Legal, but not how senders write: value before name, a padded length, a label after a sample, unknown fields.
+    let odd = [
+        &[0x0a, 0x20][..],
+        &[0x0a, 0x88, 0x00, 0x12, 1, b'v', 0x0a, 3, b'n', b'a', b'm'],
+        &[0x12, 0x02, 0x10, 0x07],
+        &[0x0a, 0x06, 0x0a, 1, b'b', 0x12, 1, b'c'],
+        &[0x0a, 0x03, 0x0a, 1, b'e', 0x78, 0x05],
+        &[0x7d, 1, 2, 3, 4],
+    ]
+    .concat();
+    vec![seed("floats", encode(&floats)), seed("rich", encode(&rich)), seed("odd", odd)]
+}
