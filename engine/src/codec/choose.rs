@@ -95,7 +95,7 @@ fn floats(values: &[f64], effort: Effort, out: &mut Vec<u8>) {
         out.push(Tag::Raw as u8);
         out.extend(values.iter().flat_map(|value| value.to_bits().to_le_bytes()));
     }
-    if effort == Effort::Cold && values.len() >= PLANES_COUNT_MIN {
+    if effort == Effort::Cold && values.len() >= PLANES_COUNT_MIN && plan.repeats {
         take_if_tenth_smaller(start, out, |out| {
             out.push(Tag::Planes as u8);
             let bits: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();

@@ -13,15 +13,18 @@
 use super::Malformed;
 use super::varint::{Bytes, len_of_bits, write_i64, write_u64, zigzag};
 use bitpacking::{BitPacker, BitPacker4x};
+use std::ops::Range;
 
 /// Most integers in a frame.
 pub(crate) const FRAME_LEN: usize = 512;
 /// Integers that are packed in four lanes at once.
-const GROUP_LEN: usize = 128;
+pub(crate) const GROUP_LEN: usize = 128;
 const _: () = assert!(GROUP_LEN == BitPacker4x::BLOCK_LEN && FRAME_LEN.is_multiple_of(GROUP_LEN));
 /// Widest offset that one 64-bit load at a byte address shows in full; beyond it all 64 bits are kept.
 const LOAD_BITS: u32 = 57;
 const PATCHED: u8 = 0x80;
+/// Widest offset of which 128 sum up in 32 bits.
+const SUM_BITS: u32 = 25;
 /// Values that are looked at to find a base above outliers.
 const SAMPLE_LEN: usize = 64;
 
@@ -81,24 +84,38 @@ fn plan_from(values: &[i64], base: i64) -> Plan {
         }
     }
     let head = head_bytes(base);
+    let most = above.iter().rposition(|&count| count > 0).unwrap_or(0);
+    let lowest: usize = below.iter().map(|&count| usize::from(count)).sum();
     let mut best = Plan { base, width: 64, patches: 0, bytes: head + 8 * values.len() };
-    let most = above.iter().rposition(|&count| count > 0).unwrap_or(0) as u32;
-    for width in 0..=most.min(LOAD_BITS) {
-        let (mut patches, mut bytes) = (0, 0);
-        for (length, &count) in above.iter().enumerate().skip(width as usize + 1) {
-            patches += usize::from(count);
-            bytes += usize::from(count) * (1 + len_of_bits(length as u32 - width + 1));
+    let (mut higher, patches_max) = (0, values.len() / 8 + 1);
+    for width in (0..=most as u32).rev() {
+        if width <= LOAD_BITS {
+            let patches = higher + lowest;
+            let mut bytes = head + line_bytes(values.len(), width) + usize::from(patches > 0);
+            if higher > 0 {
+                bytes += patch_bytes(&above, width, width as usize + 1..most + 1);
+            }
+            if lowest > 0 {
+                bytes += patch_bytes(&below, width, 0..below.len());
+            }
+            if bytes < best.bytes {
+                best = Plan { base, width, patches, bytes };
+            }
         }
-        for (length, &count) in below.iter().enumerate() {
-            patches += usize::from(count);
-            bytes += usize::from(count) * (1 + len_of_bits((length as u32).saturating_sub(width) + 1));
-        }
-        bytes += head + line_bytes(values.len(), width) + usize::from(patches > 0);
-        if bytes < best.bytes {
-            best = Plan { base, width, patches, bytes };
+        higher += usize::from(above.get(width as usize).copied().unwrap_or(0));
+        // A narrower frame would be all patches.
+        if higher > patches_max {
+            break;
         }
     }
     best
+}
+
+/// Bytes of the patches whose offsets have the given lengths.
+fn patch_bytes(counts: &[u16; 65], width: u32, lengths: Range<usize>) -> usize {
+    let counts = counts.iter().enumerate().take(lengths.end).skip(lengths.start);
+    let bytes_of = |length: usize| 1 + len_of_bits((length as u32).saturating_sub(width) + 1);
+    counts.filter(|(_, count)| **count > 0).map(|(length, count)| usize::from(*count) * bytes_of(length)).sum()
 }
 
 /// Appends the frame.
@@ -137,46 +154,121 @@ pub(crate) fn write(values: &[i64], plan: &Plan, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a frame of as many integers as `out` holds (1 to 512): their offsets, and returns the base.
-#[inline]
-pub(crate) fn read(bytes: &mut Bytes<'_>, packer: &BitPacker4x, out: &mut [u64]) -> Result<i64, Malformed> {
-    let head = bytes.u8()?;
-    let width = u32::from(head & !PATCHED);
-    if width > LOAD_BITS && width != 64 {
-        return Err(Malformed("width of a frame"));
-    }
-    let base = bytes.i64()?;
-    if width == 0 {
-        out.fill(0);
-    } else {
-        let grouped = if width <= 32 { out.len() / GROUP_LEN * GROUP_LEN } else { 0 };
-        let (groups, rest) = out.split_at_mut(grouped);
-        let mut low = [0u32; GROUP_LEN];
-        for group in groups.chunks_exact_mut(GROUP_LEN) {
-            packer.decompress(bytes.take(group_bytes(width))?, &mut low, width as u8);
-            for (to, from) in group.iter_mut().zip(&low) {
-                *to = u64::from(*from);
-            }
-        }
-        read_line(bytes.take(line_bytes(rest.len(), width))?, width, rest);
-    }
-    if head & PATCHED != 0 {
-        read_patches(bytes, width, out)?;
-    }
-    Ok(base)
+/// A frame whose head is read; hands out its offsets in groups of 128, the last one perhaps shorter.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame<'a> {
+    /// What the offsets are counted from.
+    pub(crate) base: i64,
+    width: u32,
+    packed: &'a [u8],
+    patches: Patches<'a>,
+    left: usize,
 }
 
-#[cold]
-fn read_patches(bytes: &mut Bytes<'_>, width: u32, out: &mut [u64]) -> Result<(), Malformed> {
-    let mut rest = out;
-    for _ in 0..bytes.count(rest.len())? {
-        let gap = bytes.count(FRAME_LEN)?;
-        let (patched, behind) =
-            rest.get_mut(gap..).and_then(|rest| rest.split_first_mut()).ok_or(Malformed("patch outside its frame"))?;
-        *patched |= (bytes.i64()? as u64).checked_shl(width).unwrap_or(0);
-        rest = behind;
+/// The patches that are not applied yet. Places are counted from the next group.
+#[derive(Clone, Debug)]
+struct Patches<'a> {
+    bytes: Bytes<'a>,
+    left: usize,
+    /// Place of the next one.
+    at: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the head of a frame of `count` integers (1 to 512), and goes to its end.
+    pub(crate) fn read(bytes: &mut Bytes<'a>, count: usize) -> Result<Frame<'a>, Malformed> {
+        let head = bytes.u8()?;
+        let width = u32::from(head & !PATCHED);
+        if width > LOAD_BITS && width != 64 {
+            return Err(Malformed("width of a frame"));
+        }
+        let base = bytes.i64()?;
+        let packed = bytes.take(line_bytes(count, width))?;
+        let mut patches = Patches { bytes: *bytes, left: 0, at: usize::MAX };
+        if head & PATCHED != 0 {
+            let mut at = 0;
+            let left = bytes.count(count)?;
+            let places = *bytes;
+            for _ in 0..left {
+                at += bytes.count(count)? + 1;
+                bytes.i64()?;
+            }
+            if at > count {
+                return Err(Malformed("patch outside its frame"));
+            }
+            patches = Patches { bytes: places, left, at: usize::MAX };
+            patches.advance(0)?;
+        }
+        Ok(Frame { base, width, packed, patches, left: count })
     }
-    Ok(())
+
+    /// Reads the next group's offsets into `group`, and returns how many.
+    #[inline]
+    pub(crate) fn next_group(
+        &mut self,
+        packer: &BitPacker4x,
+        group: &mut [u64; GROUP_LEN],
+    ) -> Result<usize, Malformed> {
+        let count = self.left.min(GROUP_LEN);
+        let packed = self.take_packed(count)?;
+        let (out, _) = group.split_at_mut(count);
+        if count == GROUP_LEN && (1..=32).contains(&self.width) {
+            let mut low = [0u32; GROUP_LEN];
+            packer.decompress(packed, &mut low, self.width as u8);
+            for (to, from) in out.iter_mut().zip(&low) {
+                *to = u64::from(*from);
+            }
+        } else {
+            read_line(packed, self.width, out);
+        }
+        while self.patches.at < count {
+            self.patches.apply(self.width, out)?;
+        }
+        self.patches.at = self.patches.at.saturating_sub(GROUP_LEN);
+        self.left -= count;
+        Ok(count)
+    }
+
+    /// Reads the next group's running sums of offsets, when it is full, not patched, and its sums hold 32 bits: then
+    /// they come from vector code. `false`, and nothing read, otherwise.
+    #[inline]
+    pub(crate) fn next_sums(&mut self, packer: &BitPacker4x, sums: &mut [u32; GROUP_LEN]) -> Result<bool, Malformed> {
+        if self.left < GROUP_LEN || !(1..=SUM_BITS).contains(&self.width) || self.patches.at < GROUP_LEN {
+            return Ok(false);
+        }
+        packer.decompress_sorted(0, self.take_packed(GROUP_LEN)?, sums, self.width as u8);
+        self.patches.at = self.patches.at.saturating_sub(GROUP_LEN);
+        self.left -= GROUP_LEN;
+        Ok(true)
+    }
+
+    fn take_packed(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (packed, rest) =
+            self.packed.split_at_checked(line_bytes(count, self.width)).ok_or(Malformed("frame too short"))?;
+        self.packed = rest;
+        Ok(packed)
+    }
+}
+
+impl Patches<'_> {
+    /// Goes to the next patch; `from` is the place behind the last one.
+    fn advance(&mut self, from: usize) -> Result<(), Malformed> {
+        self.at = usize::MAX;
+        if let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+            self.at = from + self.bytes.count(FRAME_LEN)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn apply(&mut self, width: u32, group: &mut [u64]) -> Result<(), Malformed> {
+        let high = self.bytes.i64()? as u64;
+        if let Some(offset) = group.get_mut(self.at) {
+            *offset |= high.checked_shl(width).unwrap_or(0);
+        }
+        self.advance(self.at + 1)
+    }
 }
 
 /// Appends integers of `width` bits one after the other, least significant bit first.
@@ -259,11 +351,26 @@ mod tests {
         let mut out = Vec::new();
         write(values, plan, &mut out);
         let mut bytes = Bytes::new(&out);
-        let mut offsets = vec![9; values.len()];
-        let base = read(&mut bytes, &BitPacker4x::new(), &mut offsets).unwrap();
+        let mut frame = Frame::read(&mut bytes, values.len()).unwrap();
         bytes.end().unwrap();
-        let got: Vec<i64> = offsets.iter().map(|&offset| base.wrapping_add(offset as i64)).collect();
-        assert_eq!(got, values);
+        let mut sums_frame = frame.clone();
+        let packer = BitPacker4x::new();
+        for want in values.chunks(GROUP_LEN) {
+            let mut group = [9; GROUP_LEN];
+            let count = frame.next_group(&packer, &mut group).unwrap();
+            let got: Vec<i64> = group[..count].iter().map(|&offset| frame.base.wrapping_add(offset as i64)).collect();
+            assert_eq!(got, want);
+            let mut sums = [9; GROUP_LEN];
+            if sums_frame.next_sums(&packer, &mut sums).unwrap() {
+                let mut sum = 0;
+                for (offset, got) in group.iter().zip(sums) {
+                    sum += offset;
+                    assert_eq!(u64::from(got), sum);
+                }
+            } else {
+                sums_frame.next_group(&packer, &mut group).unwrap();
+            }
+        }
     }
 
     proptest! {

@@ -145,16 +145,13 @@ pub(super) fn decode(
     let integer_count = count - exceptions.len();
     let start = values.len();
     values.reserve(count);
-    values.resize(start + integer_count, 0.0);
-    let mut out = values.get_mut(start..).unwrap_or_default();
     let mut sink = |block: &[u64]| {
-        let Some((to, rest)) = std::mem::take(&mut out).split_at_mut_checked(block.len()) else { return };
+        let floats = block.iter().map(|integer| first + to_float(*integer) * divisor);
         if power == 1.0 {
-            to_integers(block, first, divisor, to);
+            values.extend(floats);
         } else {
-            to_decimals(block, first, divisor, power, to);
+            values.extend(floats.map(|float| float / power));
         }
-        out = rest;
     };
     match layout {
         Layout::Frames => {
@@ -174,20 +171,6 @@ pub(super) fn decode(
     }
     insert(&exceptions, start, values);
     Ok(())
-}
-
-#[inline]
-fn to_integers(block: &[u64], first: f64, divisor: f64, out: &mut [f64]) {
-    for (to, from) in out.iter_mut().zip(block) {
-        *to = first + to_float(*from) * divisor;
-    }
-}
-
-#[inline]
-fn to_decimals(block: &[u64], first: f64, divisor: f64, power: f64, out: &mut [f64]) {
-    for (to, from) in out.iter_mut().zip(block) {
-        *to = (first + to_float(*from) * divisor) / power;
-    }
 }
 
 /// Converts an integer of magnitude below 2^51. Adding it to the bits of 1.5 * 2^52 places it in the mantissa: two plain

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     dictionary: Vec<u64>,
     /// Bytes it should take, from a sample.
     pub(super) bytes: usize,
+    /// Whether the sample repeats itself, so that zstd would find something.
+    pub(super) repeats: bool,
 }
 
 /// Finds the cheapest cut.
@@ -36,7 +38,10 @@ pub(super) fn plan(values: &[f64]) -> Plan {
     let mut sample: Vec<u64> = values.iter().step_by(stride).map(|value| value.to_bits()).collect();
     // Sorted once: the left parts of a sorted sample are sorted at every cut.
     sample.sort_unstable();
-    let mut best = Plan { right_bits: RIGHT_BITS_MAX, index_bits: 0, dictionary: vec![0], bytes: usize::MAX };
+    let distinct = 1 + sample.iter().zip(sample.iter().skip(1)).filter(|(this, next)| this != next).count();
+    let repeats = distinct * 4 < sample.len() * 3;
+    let (right_bits, index_bits) = (RIGHT_BITS_MAX, 0);
+    let mut best = Plan { right_bits, index_bits, dictionary: vec![0], bytes: usize::MAX, repeats };
     let mut runs: Vec<(usize, u64)> = Vec::with_capacity(sample.len());
     for right_bits in RIGHT_BITS_MIN..=RIGHT_BITS_MAX {
         runs.clear();
@@ -59,7 +64,7 @@ pub(super) fn plan(values: &[f64]) -> Plan {
             if bytes < best.bytes {
                 let mut dictionary: Vec<u64> = runs.iter().take(1 << index_bits).map(|run| run.1).collect();
                 dictionary.resize(1 << index_bits, 0);
-                best = Plan { right_bits, index_bits, dictionary, bytes };
+                best = Plan { right_bits, index_bits, dictionary, bytes, repeats };
             }
         }
     }
