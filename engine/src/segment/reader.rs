@@ -31,6 +31,8 @@ use crate::index::terms::Terms;
 const KIND_TIMES: u8 = 255;
 /// Slots of a scratch for decoded time columns, picked by the column's number.
 const TIMES_SLOTS: usize = 64;
+/// The same for a transient scratch, which reads a whole segment.
+const TRANSIENT_TIMES_SLOTS: usize = 1024;
 
 /// An open segment. Shared by readers; dropping it drops what the cache holds of it.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Segment {
 /// Blocks that the last series of a reader needed. One per reading thread; may be used for many segments in turn.
 #[derive(Default, Debug)]
 pub struct ReadScratch {
+    /// Whether blocks of series, chunks and values stay out of the cache.
+    transient: bool,
     /// Number of the segment that the rest belongs to.
     segment: Option<u64>,
     series: Option<(Block, Arc<SeriesRows>)>,
@@ -57,9 +61,15 @@ pub struct ReadScratch {
 }
 
 impl ReadScratch {
+    /// For reading a whole segment once: what it reads does not displace what queries have in the cache.
+    pub fn transient() -> ReadScratch {
+        ReadScratch { transient: true, ..ReadScratch::default() }
+    }
+
     fn turn_to(&mut self, segment: &Segment) {
         if self.segment != Some(segment.number) {
             *self = ReadScratch {
+                transient: self.transient,
                 segment: Some(segment.number),
                 histograms: std::mem::take(&mut self.histograms),
                 ..ReadScratch::default()
@@ -275,13 +285,25 @@ impl Segment {
 
     /// The payload of a block of a byte section, and where in it `address` is; `bytes` from there on are in it.
     pub(super) fn bytes(&self, section: Section, address: u64, bytes: u32) -> Result<(Block, Arc<Vec<u8>>, usize)> {
+        self.bytes_keeping(true, section, address, bytes)
+    }
+
+    fn bytes_keeping(
+        &self,
+        keep: bool,
+        section: Section,
+        address: u64,
+        bytes: u32,
+    ) -> Result<(Block, Arc<Vec<u8>>, usize)> {
         let (index, block) = self.find(section, address)?;
         let key = self.key(section as u8, index);
         let payload = match self.cache.get(key) {
             Some(Cached::Bytes(payload)) => payload,
             _ => {
                 let payload = Arc::new(self.load(block)?);
-                self.cache.insert(key, Cached::Bytes(payload.clone()));
+                if keep {
+                    self.cache.insert(key, Cached::Bytes(payload.clone()));
+                }
                 payload
             }
         };
@@ -305,7 +327,8 @@ impl Segment {
             let at = self.within(block, payload, chunk.address, chunk.bytes)?;
             return Ok((*block, payload.clone(), at));
         }
-        let (block, payload, at) = self.bytes(Section::Values, chunk.address, chunk.bytes)?;
+        let (block, payload, at) =
+            self.bytes_keeping(!scratch.transient, Section::Values, chunk.address, chunk.bytes)?;
         scratch.values = Some((block, payload.clone()));
         Ok((block, payload, at))
     }
@@ -329,7 +352,9 @@ impl Segment {
                     return Err(self.damaged(block.at, "block has another count than the directory says"));
                 }
                 let rows = Arc::new(rows);
-                self.cache.insert(key, Cached::Series(rows.clone()));
+                if !scratch.transient {
+                    self.cache.insert(key, Cached::Series(rows.clone()));
+                }
                 rows
             }
         };
@@ -356,7 +381,9 @@ impl Segment {
                     return Err(self.damaged(block.at, "block has another count than the directory says"));
                 }
                 let rows = Arc::new(rows);
-                self.cache.insert(key, Cached::Chunks(rows.clone()));
+                if !scratch.transient {
+                    self.cache.insert(key, Cached::Chunks(rows.clone()));
+                }
                 rows
             }
         };
@@ -395,9 +422,10 @@ impl Segment {
 
     pub(super) fn times(&self, scratch: &mut ReadScratch, column: u32, about: ColumnRow) -> Result<Arc<Vec<i64>>> {
         if scratch.times.is_empty() {
-            scratch.times.resize(TIMES_SLOTS, None);
+            scratch.times.resize(if scratch.transient { TRANSIENT_TIMES_SLOTS } else { TIMES_SLOTS }, None);
         }
-        let slot = scratch.times.get_mut(column as usize % TIMES_SLOTS);
+        let slots = scratch.times.len();
+        let slot = scratch.times.get_mut(column as usize % slots);
         if let Some(Some((number, times))) = &slot
             && *number == column
         {

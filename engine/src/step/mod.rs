@@ -1,5 +1,7 @@
 //! Step: one piece of background work: planned purely, run without locks, installed shortly.
 
+pub mod merge;
+
 use varve_vfs::Env;
 
 use crate::error::Result;
