@@ -6,6 +6,7 @@ use varve_model::{Column, Labels, Matcher, Millis, TenantId, TimeRange};
 
 use crate::error::Error;
 
+mod engine;
 pub mod memory;
 
 /// A consistent view of stored series.
