@@ -1,2 +1,11 @@
 //! `varve`: parse arguments, hand over.
-fn main() {}
+
+use std::process::ExitCode;
+
+/// Many small chunk buffers live long beside many short-lived ones: what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    varve_server::cli::run()
+}

@@ -174,7 +174,10 @@ fn prometheus_and_varve_agree_on_what_prometheus_sent() {
                 promtool(&["query", "instant", &format!("--time={end}"), url, expr])
             };
             let answer = blocks(&answer);
-            answer.into_iter().filter(|b| !b.contains("job=\"varve\"") && !b.contains(&format!(":{varve}\""))).collect::<Vec<_>>()
+            answer
+                .into_iter()
+                .filter(|b| !b.contains("job=\"varve\"") && !b.contains(&format!(":{varve}\"")))
+                .collect::<Vec<_>>()
         };
         let (ours, theirs) = (ask(&ours), ask(&theirs));
         assert!(!theirs.is_empty(), "Prometheus has no answer to {expr}");

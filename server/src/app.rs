@@ -1,0 +1,95 @@
+//! App: what every request sees. Made before the data directory is open, so that the server can already say that it
+//! is not ready; the engine joins it once, when replay is complete.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use varve_engine::Engine;
+use varve_model::Millis;
+use varve_query::exec::Pool;
+use varve_vfs::Env;
+
+use crate::buffers::Buffers;
+use crate::config::Settings;
+use crate::http::error::ApiError;
+use crate::metrics::Metrics;
+use crate::shard::ShardQueue;
+
+/// State shared by all requests.
+pub struct App {
+    /// The settings the server was started with.
+    pub settings: Settings,
+    /// Files and clocks.
+    pub env: Env,
+    /// Own counters.
+    pub metrics: Metrics,
+    /// Buffers that requests reuse.
+    pub buffers: Buffers,
+    /// One permit per running query.
+    pub queries: Arc<Semaphore>,
+    /// One permit per write in progress.
+    pub writes: Semaphore,
+    store: OnceLock<Store>,
+    stopping: AtomicBool,
+}
+
+/// The open data directory and the ways into it.
+pub struct Store {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// One queue per shard, in order of partitions.
+    pub shards: Vec<ShardQueue>,
+    /// The threads that queries share.
+    pub pool: Pool,
+}
+
+impl App {
+    /// An app that is not ready yet.
+    pub fn new(settings: Settings, env: Env) -> App {
+        App {
+            metrics: Metrics::new(&env),
+            buffers: Buffers::new(),
+            queries: Arc::new(Semaphore::new(settings.limits.concurrent_queries_max as usize)),
+            writes: Semaphore::new(settings.limits.concurrent_writes_max as usize),
+            store: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            settings,
+            env,
+        }
+    }
+
+    /// Makes the app ready. A second call changes nothing.
+    pub fn open(&self, store: Store) {
+        let _ = self.store.set(store);
+    }
+
+    /// The store, or the 503 that says why there is none now.
+    pub fn store(&self) -> Result<&Store, ApiError> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(ApiError::unavailable("the server is stopping"));
+        }
+        self.store.get().ok_or_else(|| ApiError::unavailable("the server is starting: it reads back its log"))
+    }
+
+    /// The store if it is open, also while the server stops.
+    pub fn find_store(&self) -> Option<&Store> {
+        self.store.get()
+    }
+
+    /// From now on data calls are answered 503.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Wall clock in milliseconds.
+    pub fn now(&self) -> Millis {
+        self.env.clock.wall().0.div_euclid(1_000_000)
+    }
+
+    /// Monotonic time.
+    pub fn elapsed(&self) -> Duration {
+        self.env.clock.elapsed()
+    }
+}

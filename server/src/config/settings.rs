@@ -1,0 +1,236 @@
+//! Every setting there is: the plain structs, and the one table that names, explains, reads and writes each field.
+//!
+//! A field that the table does not name does not compile: the table's macro takes each struct apart by name.
+
+use std::path::PathBuf;
+
+use varve_engine::EngineSettings;
+use varve_model::Limits;
+
+use super::value::{Field, Kind};
+
+/// Settings of the server itself: addresses, threads, timeouts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServerSettings {
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// Address and port of HTTP.
+    pub listen: String,
+    /// Which messages go to standard error.
+    pub log: String,
+    /// Whether the server writes its own metrics into itself.
+    pub self_scrape: bool,
+    /// How often it does.
+    pub self_scrape_ms: u64,
+    /// How far back an instant selector looks for a sample.
+    pub lookback_ms: u64,
+    /// Open connections.
+    pub http_connections_max: u32,
+    /// How long a connection may wait for (the rest of) a request's head.
+    pub http_idle_ms_max: u64,
+    /// How long the body of a request may take to arrive.
+    pub http_body_ms_max: u64,
+    /// Threads for sockets.
+    pub http_threads: u32,
+    /// Threads of the query pool.
+    pub query_threads: u32,
+    /// Threads for flush, compaction and retention.
+    pub maintenance_threads: u32,
+    /// How long a stop may take.
+    pub shutdown_ms_max: u64,
+}
+
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        ServerSettings {
+            data_dir: PathBuf::from("./varve-data"),
+            listen: "127.0.0.1:8278".to_owned(),
+            log: "info".to_owned(),
+            self_scrape: true,
+            self_scrape_ms: 15_000,
+            lookback_ms: 300_000,
+            http_connections_max: 10_000,
+            http_idle_ms_max: 60_000,
+            http_body_ms_max: 30_000,
+            http_threads: 0,
+            query_threads: 0,
+            maintenance_threads: 0,
+            shutdown_ms_max: 20_000,
+        }
+    }
+}
+
+/// All settings of one server.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Settings {
+    /// The server itself; TOML top level.
+    pub server: ServerSettings,
+    /// Storage; TOML `[engine]`.
+    pub engine: EngineSettings,
+    /// Limits; TOML `[limits]`.
+    pub limits: Limits,
+}
+
+/// One setting: where it lives, what it means, how its field is read and written.
+pub struct Setting {
+    /// `server`, `engine` or `limits`.
+    pub section: &'static str,
+    /// Name of the field and of the TOML key.
+    pub name: &'static str,
+    /// What its value means.
+    pub kind: Kind,
+    /// One sentence or two for users.
+    pub doc: &'static str,
+    /// The value without units.
+    pub show: fn(&Settings) -> String,
+    /// Takes a value from text.
+    pub take: fn(&mut Settings, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The flag without its dashes: `limit-` comes before the limits.
+    pub fn flag(&self) -> String {
+        self.long_name().replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("VARVE_{}", self.long_name().to_ascii_uppercase())
+    }
+
+    /// The TOML key with its table.
+    pub fn key(&self) -> String {
+        if self.section == "server" { self.name.to_owned() } else { format!("{}.{}", self.section, self.name) }
+    }
+
+    fn long_name(&self) -> String {
+        if self.section == "limits" { format!("limit_{}", self.name) } else { self.name.to_owned() }
+    }
+}
+
+macro_rules! settings {
+    ($( [$section:ident: $type:ident] $( $name:ident: $kind:ident = $doc:literal; )* )*) => {
+        /// Every setting, in the order of the documentation.
+        pub static TABLE: &[Setting] = &[ $( $( Setting {
+            section: stringify!($section),
+            name: stringify!($name),
+            kind: Kind::$kind,
+            doc: $doc,
+            show: |settings| settings.$section.$name.show(),
+            take: |settings, text| settings.$section.$name.take(Kind::$kind, text),
+        }, )* )* ];
+
+        // Fails to compile when a struct has a field that the table does not name.
+        const _: fn(&Settings) = |settings| { $( let $type { $( $name: _, )* } = &settings.$section; )* };
+    };
+}
+
+settings! {
+    [server: ServerSettings]
+    data_dir: Text = "Directory of all data. One server at a time may use it.";
+    listen: Text = "Address and port of HTTP.";
+    log: Text = "Which messages go to standard error: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,varve_server=debug`.";
+    self_scrape: Switch = "Whether the server writes its own metrics into itself (tenant `anonymous`, job `varve`).";
+    self_scrape_ms: Millis = "How often it does.";
+    lookback_ms: Millis = "How far back an instant selector looks for a sample; a query's `lookback_delta` overrides it.";
+    http_connections_max: Count = "Open connections; beyond them a connection is answered 503. Also bounded by the limit on open files.";
+    http_idle_ms_max: Millis = "How long a connection may wait for the (rest of the) head of its next request.";
+    http_body_ms_max: Millis = "How long the body of a request may take to arrive; a slower one is answered 408.";
+    http_threads: Count = "Threads that serve sockets; 0 means half the cores.";
+    query_threads: Count = "Threads that run queries; 0 means one per core.";
+    maintenance_threads: Count = "Threads that flush, compact and expire; 0 means a quarter of the cores, at least one.";
+    shutdown_ms_max: Millis = "How long a stop may take to answer open requests and flush; what is not flushed is replayed at the next start.";
+
+    [engine: EngineSettings]
+    partitions: Count = "Shards of a new data directory, 1 to 256. It is data: an existing directory keeps its number.";
+    flush_bytes: Bytes = "Data in all heads at which they are flushed to segments.";
+    flush_ms: Millis = "Age of the oldest unflushed data at which a head is flushed.";
+    retention_ms: Millis = "Samples older than this are removed; counted from the earlier of the clock and the tenant's newest sample. 0 keeps them for ever.";
+    retention_bytes: Bytes = "Size of all segments beyond which the oldest are removed; 0 sets no bound.";
+    block_cache_bytes: Bytes = "Decoded blocks of segments kept for queries.";
+    log_file_bytes: Bytes = "Size of one log file.";
+    log_retention_ms: Millis = "How long log files are kept for consumers after they were flushed; 0 removes them at once.";
+
+    [limits: Limits]
+    body_bytes_max: Bytes = "Bytes of a request body as sent; more is answered 413.";
+    decompressed_bytes_max: Bytes = "Bytes of a request body after decompression.";
+    series_per_request_max: Count = "Series in one write request.";
+    labels_per_series_max: Count = "Labels of one series; a series with more is refused, its neighbours are stored.";
+    label_name_bytes_max: Bytes = "Bytes of a label name; a series with a longer one is refused.";
+    label_value_bytes_max: Bytes = "Bytes of a label value; a series with a longer one is refused.";
+    series_per_tenant_max: Count = "Live series of one tenant; new ones beyond it are refused.";
+    series_max: Count = "Live series of all tenants; new ones beyond it are refused.";
+    tenants_max: Count = "Tenants.";
+    future_ms_max: Millis = "How far a timestamp may lie ahead of the clock; a sample further ahead is refused.";
+    head_bytes_max: Bytes = "Memory of all heads; writes beyond it are answered 429 until a flush has made room.";
+    queue_bytes_max: Bytes = "Bytes that wait for one shard; writes beyond it are answered 503.";
+    concurrent_writes_max: Count = "Write requests in progress; more are answered 429.";
+    concurrent_queries_max: Count = "Queries in progress; more wait for a short time and are then answered 429.";
+    query_samples_max: Count = "Samples one query may read.";
+    query_series_max: Count = "Series one query may select.";
+    query_steps_max: Count = "Steps of a range query.";
+    query_subquery_steps_max: Count = "Steps of one subquery, over the whole query.";
+    query_points_max: Count = "Points in one answer.";
+    query_bytes_max: Bytes = "Memory one query may hold.";
+    query_ms_max: Millis = "How long a query may take; a request's `timeout` can only lower it.";
+    query_text_bytes_max: Bytes = "Bytes of a query text.";
+    regex_bytes_max: Bytes = "Memory of one compiled regular expression.";
+    metadata_per_tenant_max: Count = "Metric families of a tenant whose type, help and unit are kept.";
+}
+
+impl Settings {
+    /// Checks what no single field can tell; the error names the setting.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("self_scrape_ms", self.server.self_scrape_ms),
+            ("lookback_ms", self.server.lookback_ms),
+            ("http_connections_max", self.server.http_connections_max.into()),
+            ("http_idle_ms_max", self.server.http_idle_ms_max),
+            ("http_body_ms_max", self.server.http_body_ms_max),
+            ("limits.body_bytes_max", self.limits.body_bytes_max),
+            ("limits.decompressed_bytes_max", self.limits.decompressed_bytes_max),
+            ("limits.concurrent_writes_max", self.limits.concurrent_writes_max.into()),
+            ("limits.concurrent_queries_max", self.limits.concurrent_queries_max.into()),
+            ("limits.query_ms_max", self.limits.query_ms_max),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("setting `{name}` must not be 0"));
+        }
+        if self.limits.decompressed_bytes_max > u64::from(u32::MAX) / 2 {
+            return Err("setting `limits.decompressed_bytes_max` must be below 2GiB".to_owned());
+        }
+        self.engine.check().map_err(|e| e.to_string())?;
+        if self.limits.future_ms_max < 0 {
+            return Err("setting `limits.future_ms_max` must not be negative".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_reads_back_what_it_shows() {
+        let settings = Settings::default();
+        for setting in TABLE {
+            let mut copy = settings.clone();
+            (setting.take)(&mut copy, &(setting.show)(&settings)).unwrap();
+            assert_eq!(copy, settings, "{}", setting.key());
+        }
+    }
+
+    #[test]
+    fn flags_and_keys_are_unique() {
+        let mut flags: Vec<String> = TABLE.iter().map(Setting::flag).collect();
+        flags.sort_unstable();
+        flags.dedup();
+        assert_eq!(flags.len(), TABLE.len());
+    }
+
+    #[test]
+    fn defaults_pass_their_own_check() {
+        assert_eq!(Settings::default().check(), Ok(()));
+    }
+}

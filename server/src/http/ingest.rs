@@ -1,0 +1,248 @@
+//! Writes over HTTP: remote write 1.0 and the text exposition format.
+//!
+//! A body goes: buffer of the pool, decompressed into the buffer of a pooled batch, decoded in place, stored. What is
+//! refused is counted by reason and named in the answer; its neighbours are stored.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, header};
+use varve_model::write::Metadata;
+use varve_model::{Limits, RefusalReason, TenantId, WriteBatch};
+use varve_protocol::{Summary, exposition as text, inflate, remote_write as protobuf};
+
+use super::body::{self, BodyLimit};
+use super::error::{ApiError, no_content};
+use super::params::Params;
+use super::{Answer, request};
+use crate::app::App;
+use crate::ingest::{self, Outcome};
+
+/// Bodies from this size on are decoded with the thread's other tasks moved away.
+const HEAVY_BYTES: usize = 256 << 10;
+
+/// `POST /api/v1/write`
+pub async fn remote_write(app: Arc<App>, request: Request<Body>) -> Answer {
+    let encoding = Encoding::of(request.headers(), Encoding::Snappy)?;
+    match request::media_type(request.headers()).as_str() {
+        "" | "application/x-protobuf" => {}
+        other => return Err(ApiError::unsupported(format!("content type {other:?} is not application/x-protobuf"))),
+    }
+    match request::media_parameter(request.headers(), "proto").as_deref() {
+        None | Some("prometheus.WriteRequest") => {}
+        Some(other) => {
+            return Err(ApiError::unsupported(format!(
+                "message {other:?} is not understood; send prometheus.WriteRequest"
+            )));
+        }
+    }
+    let decode = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+        let limits = &app.settings.limits;
+        let inflated = inflate(encoding, body, limits, std::mem::take(&mut batch.bytes))?;
+        protobuf::decode_v1(inflated, limits, batch)
+    };
+    take(app, request, &decode).await
+}
+
+/// `POST /api/v1/import/prometheus`; every parameter is a label of each series.
+pub async fn exposition(app: Arc<App>, request: Request<Body>) -> Answer {
+    let encoding = Encoding::of(request.headers(), Encoding::Identity)?;
+    let params = Params::parse(request.uri().query().unwrap_or_default().as_bytes())?;
+    let labels: Vec<(String, String)> =
+        params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let now = app.now();
+    let format = text::Format::of(&request::media_type(request.headers()));
+    let decode = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+        let limits = &app.settings.limits;
+        let extra: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        if encoding == Encoding::Identity {
+            return text::decode(body, format, now, &extra, limits, batch);
+        }
+        let inflated = inflate(encoding, body, limits, app.buffers.body())?;
+        let summary = text::decode(&inflated, format, now, &extra, limits, batch);
+        app.buffers.give_body(inflated);
+        summary
+    };
+    take(app, request, &decode).await
+}
+
+type Decode<'a> = &'a (dyn Fn(&App, &[u8], &mut WriteBatch) -> Result<Summary, varve_protocol::Error> + Sync);
+
+/// Reads, decodes and stores; the answer says what was refused.
+async fn take(app: Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Answer {
+    app.store()?;
+    let begin = app.elapsed();
+    let name = request::tenant_name(request.headers())?;
+    let limits = &app.settings.limits;
+    let limit = BodyLimit { bytes_max: limits.body_bytes_max, setting: "body_bytes_max" };
+    let body = body::read(&app, request, limit).await?;
+    let _permit = app.writes.try_acquire().map_err(|_| {
+        ApiError::too_many("writes in progress", limits.concurrent_writes_max.into(), "concurrent_writes_max")
+    })?;
+    let mut batch = app.buffers.batch();
+    let mut work = || decode(&app, body.bytes(), &mut batch);
+    let summary = if body.bytes().len() < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
+    app.metrics.write_body_bytes.add(body.bytes().len() as u64);
+    drop(body);
+    let summary = summary.inspect_err(|_| app.metrics.writes_malformed.add(1))?;
+    let tenant = ingest::tenant(&app, &name).await?;
+    let outcome = store(&app, tenant, batch, &summary).await?;
+    app.metrics.write_seconds.observe(app.elapsed().saturating_sub(begin).as_secs_f64());
+    if outcome.refused.is_empty() { Ok(no_content()) } else { Err(ApiError::bad_data(refusal_text(&outcome, limits))) }
+}
+
+/// Stores a decoded batch, its metadata included.
+pub async fn store(
+    app: &Arc<App>,
+    tenant: TenantId,
+    mut batch: WriteBatch,
+    summary: &Summary,
+) -> Result<Outcome, ApiError> {
+    let mut decoded = Outcome::default();
+    for refused in &summary.refused {
+        decoded.refuse(&batch, refused.series, refused.samples.into(), refused.reason, Some(refused.what));
+    }
+    if !batch.metadata.is_empty() {
+        put_metadata(app, tenant, std::mem::take(&mut batch.metadata)).await?;
+    }
+    app.metrics.exemplars_dropped.add(batch.exemplars.len() as u64);
+    let mut outcome = if batch.series.is_empty() {
+        app.buffers.give_batch(batch);
+        Outcome::default()
+    } else {
+        ingest::write(app, tenant, batch).await?
+    };
+    for kind in decoded.refused {
+        match outcome.refused.iter_mut().find(|known| known.reason == kind.reason) {
+            Some(known) => known.samples += kind.samples,
+            None => outcome.refused.push(kind),
+        }
+    }
+    app.metrics.samples_accepted.add(outcome.accepted);
+    for kind in &outcome.refused {
+        app.metrics.count_refused(kind.reason, kind.samples);
+    }
+    Ok(outcome)
+}
+
+async fn put_metadata(app: &Arc<App>, tenant: TenantId, metadata: Vec<Metadata>) -> Result<(), ApiError> {
+    let engine = Arc::clone(&app.store()?.engine);
+    // A durable write, so not on a thread that serves sockets.
+    tokio::task::spawn_blocking(move || engine.put_metadata(tenant, &metadata))
+        .await
+        .map_err(|_| ApiError::internal("metadata could not be stored"))?
+        .map_err(ApiError::from)
+}
+
+/// How a body is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Encoding {
+    Identity,
+    Snappy,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// By the header; `absent` when there is none.
+    fn of(headers: &HeaderMap, absent: Encoding) -> Result<Encoding, ApiError> {
+        let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(absent) };
+        match value.to_str().unwrap_or_default() {
+            "" => Ok(absent),
+            "snappy" => Ok(Encoding::Snappy),
+            "gzip" => Ok(Encoding::Gzip),
+            "zstd" => Ok(Encoding::Zstd),
+            "identity" => Ok(Encoding::Identity),
+            _ => Err(ApiError::unsupported("the content encoding is not one of snappy, zstd, gzip, identity")),
+        }
+    }
+}
+
+fn inflate(
+    encoding: Encoding,
+    body: &[u8],
+    limits: &Limits,
+    mut out: Vec<u8>,
+) -> Result<Vec<u8>, varve_protocol::Error> {
+    out.clear();
+    let bytes_max = usize::try_from(limits.decompressed_bytes_max).unwrap_or(usize::MAX);
+    match encoding {
+        Encoding::Identity => out.extend_from_slice(body),
+        Encoding::Snappy => inflate::snappy(body, bytes_max, &mut out)?,
+        Encoding::Gzip => inflate::gzip(body, bytes_max, &mut out)?,
+        Encoding::Zstd => inflate::zstd(body, bytes_max, &mut out)?,
+    }
+    Ok(out)
+}
+
+/// The sentence of a reason, with the setting that moves it where there is one.
+pub fn reason_text(reason: RefusalReason, limits: &Limits) -> String {
+    let beyond = |what: &str, max: String, setting: &str| format!("{what} beyond {max} (setting `{setting}`)");
+    match reason {
+        RefusalReason::InvalidLabels => "invalid labels (a name is empty, occurs twice, or is not UTF-8)".to_owned(),
+        RefusalReason::NoName => "no metric name".to_owned(),
+        RefusalReason::TooManyLabels => {
+            beyond("number of labels", limits.labels_per_series_max.to_string(), "labels_per_series_max")
+        }
+        RefusalReason::LabelNameTooLong => {
+            beyond("label name", format!("{} bytes", limits.label_name_bytes_max), "label_name_bytes_max")
+        }
+        RefusalReason::LabelValueTooLong => {
+            beyond("label value", format!("{} bytes", limits.label_value_bytes_max), "label_value_bytes_max")
+        }
+        RefusalReason::TooManySeries => format!(
+            "new series beyond {} of the tenant or {} in all (settings `series_per_tenant_max`, `series_max`)",
+            limits.series_per_tenant_max, limits.series_max
+        ),
+        RefusalReason::TooFarInFuture => {
+            beyond("timestamp ahead of the clock", format!("{} ms", limits.future_ms_max), "future_ms_max")
+        }
+        RefusalReason::TooOld => "timestamp older than the retention keeps (setting `retention_ms`)".to_owned(),
+        RefusalReason::InvalidHistogram => "histogram that contradicts itself".to_owned(),
+    }
+}
+
+fn refusal_text(outcome: &Outcome, limits: &Limits) -> String {
+    let refused = outcome.refused_samples();
+    let mut text = format!("{refused} of {} samples refused, the others are stored", refused + outcome.accepted);
+    for kind in &outcome.refused {
+        text.push_str(&format!("; {} for {}", kind.samples, reason_text(kind.reason, limits)));
+        if let Some(what) = kind.what {
+            text.push_str(&format!(": {what}"));
+        }
+        if !kind.example.is_empty() {
+            text.push_str(&format!(", first in series {}", kind.example));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_counts_settings_and_the_first_series() {
+        let mut batch = WriteBatch::default();
+        batch.push_series([("__name__", "x"), ("a", "b")].into_iter());
+        let mut outcome = Outcome { accepted: 7, ..Outcome::default() };
+        outcome.refuse(&batch, 0, 2, RefusalReason::TooFarInFuture, None);
+        outcome.refuse(&batch, 0, 1, RefusalReason::TooFarInFuture, None);
+        let text = refusal_text(&outcome, &Limits::default());
+        assert!(text.contains("3 of 10 samples refused"), "{text}");
+        assert!(text.contains("`future_ms_max`"), "{text}");
+        assert!(text.contains(r#"__name__="x""#), "{text}");
+    }
+
+    #[test]
+    fn encodings_are_known_or_refused() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_ENCODING, value.parse().unwrap());
+            Encoding::of(&headers, Encoding::Snappy)
+        };
+        assert_eq!(of("zstd").unwrap(), Encoding::Zstd);
+        assert_eq!(of("snappy, snappy").unwrap_err().status(), 415);
+        assert_eq!(Encoding::of(&HeaderMap::new(), Encoding::Snappy).unwrap(), Encoding::Snappy);
+    }
+}

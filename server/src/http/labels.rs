@@ -1,0 +1,210 @@
+//! What is stored: series, label names, label values, metadata.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use varve_model::write::Metadata;
+use varve_model::{Labels, Matcher, TimeRange};
+use varve_query::promql;
+
+use super::error::ApiError;
+use super::params::{Params, unescape};
+use super::work::{self, AnswerWriter};
+use super::{Answer, json, read, request, success};
+use crate::app::App;
+
+/// The selectors of a call; each is a conjunction, the call asks for the union.
+fn selectors(app: &App, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let options = read::parse_options(app);
+    let parse = |text: &&str| {
+        let matchers = promql::parse_selector(text, &options).map_err(|error| match error {
+            varve_query::Error::Parse(what) => ApiError::parameter("match[]", what),
+            other => other.into(),
+        })?;
+        if matchers.iter().all(Matcher::matches_absent) {
+            return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
+        }
+        Ok(matchers)
+    };
+    params.all("match[]").iter().map(parse).collect()
+}
+
+/// Checks between selectors that the caller is still there and has time.
+fn union<T: Ord>(
+    selectors: &[Vec<Matcher>],
+    budget: &varve_query::budget::Budget,
+    one: &dyn Fn(&[Matcher]) -> varve_engine::Result<Vec<T>>,
+) -> Result<BTreeSet<T>, ApiError> {
+    let everything = [Vec::new()];
+    let mut all = BTreeSet::new();
+    for matchers in if selectors.is_empty() { &everything } else { selectors } {
+        budget.check()?;
+        all.extend(one(matchers)?);
+    }
+    Ok(all)
+}
+
+/// Writes a list with its warning when it was cut.
+fn write_list<T>(out: &mut AnswerWriter, items: &BTreeSet<T>, limit: Option<usize>, item: impl Fn(&mut Vec<u8>, &T)) {
+    out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":[");
+    let count = limit.unwrap_or(usize::MAX);
+    for (i, one) in items.iter().take(count).enumerate() {
+        if i > 0 {
+            out.buffer().push(b',');
+        }
+        item(out.buffer(), one);
+        if !out.flush_if_large() {
+            return;
+        }
+    }
+    out.buffer().push(b']');
+    if count < items.len() {
+        out.buffer().extend_from_slice(b",\"warnings\":[\"results truncated due to limit\"]");
+    }
+    out.buffer().push(b'}');
+}
+
+/// `/api/v1/series`
+pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
+    let tenant = read::tenant(&app, request.headers())?;
+    let params = request::params(&app, request).await?;
+    let (range, limit) = (params.range()?, params.limit("limit")?);
+    if params.all("match[]").is_empty() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+        let selectors = selectors(app, &params)?;
+        let snapshot = app.store()?.engine.snapshot();
+        let series_max = app.settings.limits.query_series_max;
+        let found: BTreeSet<Labels> = union(&selectors, budget, &|matchers| {
+            let selection = snapshot.select(tenant, matchers, range, series_max)?;
+            Ok((0..selection.len()).map(|index| selection.labels(index)).collect())
+        })?;
+        write_list(out, &found, limit, json::push_labels);
+        Ok(())
+    })
+    .await
+}
+
+/// `/api/v1/labels`
+pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
+    let tenant = read::tenant(&app, request.headers())?;
+    let params = request::params(&app, request).await?;
+    let (range, limit) = (params.range()?, params.limit("limit")?);
+    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+        let selectors = selectors(app, &params)?;
+        let snapshot = app.store()?.engine.snapshot();
+        let found = union(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
+        write_list(out, &found, limit, |out, name| json::push_string(out, name));
+        Ok(())
+    })
+    .await
+}
+
+/// `/api/v1/label/{name}/values`
+pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
+    let tenant = read::tenant(&app, request.headers())?;
+    let path = request.uri().path();
+    let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or_default();
+    let name = decode_name(&unescape(name.as_bytes(), false)?);
+    if name.is_empty() {
+        return Err(ApiError::bad_data("invalid label name: \"\""));
+    }
+    let params = request::params(&app, request).await?;
+    let (range, limit): (TimeRange, _) = (params.range()?, params.limit("limit")?);
+    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+        let selectors = selectors(app, &params)?;
+        let snapshot = app.store()?.engine.snapshot();
+        let found = union(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
+        write_list(out, &found, limit, |out, value| json::push_string(out, value));
+        Ok(())
+    })
+    .await
+}
+
+/// Undoes the escaping of label names that are not plain words: `U__a_2e_b` is `a.b`, `__` is `_`. A text that is not
+/// escaped this way is the name itself.
+fn decode_name(name: &str) -> String {
+    let decode = || {
+        let mut rest = name.strip_prefix("U__")?.chars();
+        let mut out = String::new();
+        while let Some(c) = rest.next() {
+            if c != '_' {
+                out.push(c);
+                continue;
+            }
+            let code: String = rest.by_ref().take_while(|c| *c != '_').collect();
+            match code.as_str() {
+                "" => out.push('_'),
+                _ if code.len() <= 6 => out.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?),
+                _ => return None,
+            }
+        }
+        Some(out)
+    };
+    decode().unwrap_or_else(|| name.to_owned())
+}
+
+/// `/api/v1/metadata`
+pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
+    let name = request::tenant_name(request.headers())?;
+    let params = request::params(&app, request).await?;
+    let limit = |name: &str| match params.text(name) {
+        "" => Ok(None),
+        // Below zero is no limit, as everywhere in this call of Prometheus.
+        text => text
+            .parse::<i64>()
+            .map(|n| usize::try_from(n).ok())
+            .map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
+    };
+    let (families, per_family) = (limit("limit")?, limit("limit_per_metric")?);
+    let engine = &app.store()?.engine;
+    let metadata = engine.find_tenant(&name).map(|tenant| engine.metadata(tenant)).unwrap_or_default();
+    let wanted = params.text("metric");
+    let chosen =
+        metadata.iter().filter(|m| wanted.is_empty() || m.family == wanted).take(families.unwrap_or(usize::MAX));
+    Ok(success(|out| {
+        out.push(b'{');
+        for (i, one) in chosen.enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            push_metadata(out, one, per_family == Some(0));
+        }
+        out.push(b'}');
+    }))
+}
+
+fn push_metadata(out: &mut Vec<u8>, one: &Metadata, empty: bool) {
+    json::push_string(out, &one.family);
+    out.extend_from_slice(b":[");
+    if !empty {
+        for (key, value) in [("{\"type\":", one.kind.as_str()), (",\"help\":", &one.help), (",\"unit\":", &one.unit)] {
+            out.extend_from_slice(key.as_bytes());
+            json::push_string(out, value);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode_name;
+
+    #[test]
+    fn escaped_names_are_decoded() {
+        for (escaped, expected) in [
+            ("job", "job"),
+            ("U__a_2e_b", "a.b"),
+            ("U__a__b", "a_b"),
+            ("U___1f600_", "😀"),
+            ("U__bad_zz_", "U__bad_zz_"),
+            ("U__huge_1234567_", "U__huge_1234567_"),
+        ] {
+            assert_eq!(decode_name(escaped), expected, "{escaped}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! HTTP: the table of routes and what every request goes through.
+//!
+//! One row of [`ROUTES`] is one endpoint: path, methods, handler. Around each handler: the method check, the catch of
+//! panics, the count and the time. A handler returns a response or an [`error::ApiError`]; nothing else makes statuses.
+
+pub mod ast;
+pub mod body;
+pub mod connection;
+pub mod error;
+pub mod ingest;
+pub mod json;
+pub mod labels;
+pub mod params;
+pub mod read;
+pub mod request;
+pub mod status;
+pub mod work;
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, Request, Response, header};
+
+use crate::app::App;
+use error::ApiError;
+
+/// What a handler returns.
+pub type Answer = Result<Response<Body>, ApiError>;
+type Handler = fn(Arc<App>, Request<Body>) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// One endpoint.
+pub struct Route {
+    /// Its path; `{name}` stands for one segment.
+    pub path: &'static str,
+    /// Its methods.
+    pub methods: &'static [&'static str],
+    handler: Handler,
+}
+
+const READ: &[&str] = &["GET", "POST"];
+const GET: &[&str] = &["GET"];
+const POST: &[&str] = &["POST"];
+
+macro_rules! routes {
+    ($( $path:literal $methods:ident $handler:path; )*) => {
+        /// Every endpoint there is.
+        pub static ROUTES: &[Route] = &[ $( Route {
+            path: $path,
+            methods: $methods,
+            handler: |app, request| Box::pin($handler(app, request)),
+        }, )* ];
+    };
+}
+
+routes! {
+    "/-/healthy" GET status::healthy;
+    "/-/ready" GET status::ready;
+    "/metrics" GET status::metrics;
+    "/api/v1/write" POST ingest::remote_write;
+    "/api/v1/import/prometheus" POST ingest::exposition;
+    "/api/v1/query" READ read::query;
+    "/api/v1/query_range" READ read::query_range;
+    "/api/v1/query_exemplars" READ read::query_exemplars;
+    "/api/v1/format_query" READ read::format_query;
+    "/api/v1/parse_query" READ read::parse_query;
+    "/api/v1/series" READ labels::series;
+    "/api/v1/labels" READ labels::names;
+    "/api/v1/label/{name}/values" GET labels::values;
+    "/api/v1/metadata" GET labels::metadata;
+    "/api/v1/rules" GET status::rules;
+    "/api/v1/alerts" GET status::alerts;
+    "/api/v1/targets" GET status::targets;
+    "/api/v1/scrape_pools" GET status::scrape_pools;
+    "/api/v1/alertmanagers" GET status::alertmanagers;
+    "/api/v1/features" GET status::features;
+    "/api/v1/notifications" GET status::notifications;
+    "/api/v1/notifications/live" GET status::notifications_live;
+    "/api/v1/status/buildinfo" GET status::buildinfo;
+    "/api/v1/status/runtimeinfo" GET status::runtimeinfo;
+    "/api/v1/status/config" GET status::config;
+    "/api/v1/status/flags" GET status::flags;
+    "/api/v1/status/tsdb" GET status::tsdb;
+}
+
+/// The router over [`ROUTES`].
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for (index, route) in ROUTES.iter().enumerate() {
+        let serve = move |State(app): State<Arc<App>>, request: Request<Body>| dispatch(app, index, request);
+        router = router.route(route.path, axum::routing::any(serve));
+    }
+    let missing = |State(app): State<Arc<App>>, request: Request<Body>| async move {
+        let path: String = request.uri().path().chars().take(200).collect();
+        let error = ApiError::not_found(&path);
+        app.metrics.count_request(ROUTES.len(), error.status(), 0.0);
+        error.response()
+    };
+    router.fallback(missing).with_state(app)
+}
+
+async fn dispatch(app: Arc<App>, index: usize, request: Request<Body>) -> Response<Body> {
+    let Some(route) = ROUTES.get(index) else { return ApiError::not_found("").response() };
+    let begin = app.elapsed();
+    let method = request.method().as_str();
+    let allowed =
+        route.methods.contains(&method) || (request.method() == Method::HEAD && route.methods.contains(&"GET"));
+    let answer = if allowed {
+        guarded((route.handler)(Arc::clone(&app), request)).await
+    } else {
+        Err(ApiError::method_not_allowed(method, route.path))
+    };
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::debug!(path = route.path, %error, "refused");
+            error.response()
+        }
+    };
+    if !allowed && let Ok(methods) = HeaderValue::from_str(&route.methods.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
+    app.metrics.count_request(index, response.status().as_u16(), seconds);
+    response
+}
+
+/// Turns a panic of a handler into an error: it is our bug, but only this request's end.
+async fn guarded(mut future: Pin<Box<dyn Future<Output = Answer> + Send>>) -> Answer {
+    poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(ApiError::internal("a bug ended this request; the server goes on"))),
+    })
+    .await
+}
+
+/// A 200 with a JSON body.
+pub fn json_response(body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A 200 with `{"status":"success","data":…}`; `fill` writes the data.
+pub fn success(fill: impl FnOnce(&mut Vec<u8>)) -> Response<Body> {
+    let mut body = Vec::with_capacity(256);
+    body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    fill(&mut body);
+    body.push(b'}');
+    json_response(body)
+}

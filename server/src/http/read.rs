@@ -1,0 +1,296 @@
+//! Queries over HTTP: `query`, `query_range` and what belongs to the language. Parameters, words and errors are
+//! Prometheus's.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use varve_model::{Labels, Millis, TenantId};
+use varve_query::answer::{Answer as Evaluated, Cell, Value};
+use varve_query::budget::Budget;
+use varve_query::exec;
+use varve_query::promql::ast::Expr;
+use varve_query::promql::{self, ParseOptions};
+use varve_query::request::{Mode, RangeRequest, SUBQUERY_STEP_MS};
+
+use super::error::ApiError;
+use super::params::Params;
+use super::work::{self, AnswerWriter};
+use super::{Answer, ast, json, request, success};
+use crate::app::App;
+
+/// The tenant of a query whose name never wrote: it owns nothing, so that every query answers as on an empty store.
+const NOBODY: TenantId = TenantId(u32::MAX);
+
+/// The id of a tenant that reads.
+pub fn tenant(app: &App, headers: &HeaderMap) -> Result<TenantId, ApiError> {
+    let name = request::tenant_name(headers)?;
+    Ok(app.store()?.engine.find_tenant(&name).unwrap_or(NOBODY))
+}
+
+/// How texts are parsed under the limits of this server.
+pub fn parse_options(app: &App) -> ParseOptions {
+    let limits = &app.settings.limits;
+    ParseOptions {
+        regex_bytes_max: limits.regex_bytes_max as usize,
+        text_bytes_max: limits.query_text_bytes_max,
+        ..ParseOptions::default()
+    }
+}
+
+fn parse(app: &App, text: &str) -> Result<Expr, ApiError> {
+    promql::parse(text, &parse_options(app)).map_err(|error| match error {
+        varve_query::Error::Parse(what) => ApiError::parameter("query", what),
+        other => other.into(),
+    })
+}
+
+/// `/api/v1/query`
+pub async fn query(app: Arc<App>, request: Request<Body>) -> Answer {
+    let tenant = tenant(&app, request.headers())?;
+    let params = request::params(&app, request).await?;
+    let time = params.time_or("time", app.now())?;
+    let asked = RangeRequest { lookback_ms: lookback(&app, &params)?, ..RangeRequest::instant(tenant, time) };
+    evaluate(app, params, asked).await
+}
+
+/// `/api/v1/query_range`
+pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
+    let tenant = tenant(&app, request.headers())?;
+    let params = request::params(&app, request).await?;
+    let start = params.time("start")?;
+    let end = params.time("end")?;
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step =
+        params.duration("step")?.ok_or_else(|| ApiError::parameter("step", "cannot parse \"\" to a valid duration"))?;
+    if step <= 0 {
+        let what = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", what));
+    }
+    let steps = (i128::from(end) - i128::from(start)) / i128::from(step);
+    let steps_max = app.settings.limits.query_steps_max;
+    if steps > i128::from(steps_max) {
+        return Err(ApiError::bad_data(format!(
+            "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX) or raise `query_steps_max`",
+            thousands(steps_max)
+        )));
+    }
+    let lookback_ms = lookback(&app, &params)?;
+    let asked =
+        RangeRequest { tenant, mode: Mode::Range, start, end, step, lookback_ms, subquery_step_ms: SUBQUERY_STEP_MS };
+    evaluate(app, params, asked).await
+}
+
+fn lookback(app: &App, params: &Params) -> Result<i64, ApiError> {
+    let default = i64::try_from(app.settings.server.lookback_ms).unwrap_or(i64::MAX);
+    match params.duration("lookback_delta")? {
+        None | Some(0) => Ok(default),
+        Some(ms) if ms > 0 => Ok(ms),
+        Some(_) => Err(ApiError::parameter("lookback_delta", "a lookback must be positive")),
+    }
+}
+
+/// 11000 is `11,000`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+async fn evaluate(app: Arc<App>, params: Params, asked: RangeRequest) -> Answer {
+    let limit = params.limit("limit")?;
+    let timeout = params.duration("timeout")?;
+    work::run(&app, timeout, move |app, budget, out| {
+        let begin = app.elapsed();
+        let expr = parse(app, params.text("query"))?;
+        let store = app.store()?;
+        let source = store.engine.snapshot();
+        let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
+        let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
+        let stats = params.find("stats").filter(|stats| !stats.is_empty()).map(|_| seconds);
+        write_answer(out, answer, limit, stats, budget);
+        Ok(())
+    })
+    .await
+}
+
+/// Writes the envelope and the value; stops early when the client has left.
+fn write_answer(out: &mut AnswerWriter, answer: Evaluated, limit: Option<usize>, stats: Option<f64>, budget: &Budget) {
+    let mut warnings = answer.warnings;
+    let kind = match &answer.value {
+        Value::Scalar(_) => "scalar",
+        Value::String(_) => "string",
+        Value::Vector(_) => "vector",
+        Value::Matrix(_) => "matrix",
+    };
+    let buffer = out.buffer();
+    buffer.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
+    buffer.extend_from_slice(kind.as_bytes());
+    buffer.extend_from_slice(b"\",\"result\":");
+    let shown = |len: usize| limit.map_or(len, |limit| limit.min(len));
+    let truncated = match answer.value {
+        Value::Scalar(value) => {
+            json::push_sample(buffer, answer.time, value);
+            false
+        }
+        Value::String(text) => {
+            buffer.push(b'[');
+            json::push_time(buffer, answer.time);
+            buffer.push(b',');
+            json::push_string(buffer, &text);
+            buffer.push(b']');
+            false
+        }
+        Value::Vector(elements) => {
+            let count = shown(elements.len());
+            let truncated = count < elements.len();
+            buffer.push(b'[');
+            for (i, element) in elements.into_iter().take(count).enumerate() {
+                push_element(out.buffer(), i, &element.labels, answer.time, &element.value);
+                if !out.flush_if_large() {
+                    return;
+                }
+            }
+            out.buffer().push(b']');
+            truncated
+        }
+        Value::Matrix(series) => {
+            let count = shown(series.len());
+            let truncated = count < series.len();
+            buffer.push(b'[');
+            // Series by series: what is written is freed.
+            for (i, series) in series.into_iter().take(count).enumerate() {
+                let buffer = out.buffer();
+                buffer.extend_from_slice(if i > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
+                json::push_labels(buffer, &series.labels);
+                let points = series.points;
+                if !points.times.is_empty() {
+                    buffer.extend_from_slice(b",\"values\":[");
+                    for (i, (time, value)) in points.times.iter().zip(&points.values).enumerate() {
+                        if i > 0 {
+                            buffer.push(b',');
+                        }
+                        json::push_sample(buffer, *time, *value);
+                    }
+                    buffer.push(b']');
+                }
+                if !points.histograms.is_empty() {
+                    buffer.extend_from_slice(b",\"histograms\":[");
+                    for (i, (time, histogram)) in points.histograms.iter().enumerate() {
+                        if i > 0 {
+                            buffer.push(b',');
+                        }
+                        json::push_histogram_sample(buffer, *time, histogram);
+                    }
+                    buffer.push(b']');
+                }
+                buffer.push(b'}');
+                if !out.flush_if_large() {
+                    return;
+                }
+            }
+            out.buffer().push(b']');
+            truncated
+        }
+    };
+    if truncated {
+        warnings.push("results truncated due to limit".to_owned());
+    }
+    let buffer = out.buffer();
+    if let Some(seconds) = stats {
+        push_stats(buffer, seconds, budget);
+    }
+    buffer.push(b'}');
+    for (name, texts) in [("warnings", &warnings), ("infos", &answer.infos)] {
+        if !texts.is_empty() {
+            buffer.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            json::push_strings(buffer, texts.iter().map(String::as_str));
+        }
+    }
+    buffer.push(b'}');
+}
+
+fn push_element(out: &mut Vec<u8>, index: usize, labels: &Labels, time: Millis, value: &Cell) {
+    out.extend_from_slice(if index > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
+    json::push_labels(out, labels);
+    match value {
+        Cell::Float(value) => {
+            out.extend_from_slice(b",\"value\":");
+            json::push_sample(out, time, *value);
+        }
+        Cell::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            json::push_histogram_sample(out, time, histogram);
+        }
+    }
+    out.push(b'}');
+}
+
+fn push_stats(out: &mut Vec<u8>, seconds: f64, budget: &Budget) {
+    let stats = budget.stats();
+    out.extend_from_slice(b",\"stats\":{\"timings\":{");
+    for (i, name) in ["evalTotalTime", "innerEvalTime", "execTotalTime"].iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, name);
+        out.push(b':');
+        json::push_float(out, seconds);
+    }
+    for name in ["resultSortTime", "queryPreparationTime", "execQueueTime"] {
+        out.extend_from_slice(format!(",\"{name}\":0").as_bytes());
+    }
+    out.extend_from_slice(b"},\"samples\":{\"totalQueryableSamples\":");
+    json::push_u64(out, stats.samples);
+    out.extend_from_slice(b",\"peakSamples\":");
+    json::push_u64(out, stats.bytes_peak / 16);
+    out.extend_from_slice(b",\"seriesSelected\":");
+    json::push_u64(out, stats.series);
+    out.extend_from_slice(b",\"peakBytes\":");
+    json::push_u64(out, stats.bytes_peak);
+    out.extend_from_slice(b"}}");
+}
+
+/// `/api/v1/query_exemplars`: exemplars are not stored yet, so the list is empty, whatever the range.
+pub async fn query_exemplars(app: Arc<App>, request: Request<Body>) -> Answer {
+    let params = request::params(&app, request).await?;
+    let start = params.time_or("start", i64::MIN)?;
+    let end = params.time_or("end", i64::MAX)?;
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
+    }
+    parse(&app, params.text("query"))?;
+    Ok(success(|out| out.extend_from_slice(b"[]")))
+}
+
+/// `/api/v1/format_query`
+pub async fn format_query(app: Arc<App>, request: Request<Body>) -> Answer {
+    let params = request::params(&app, request).await?;
+    let expr = parse(&app, params.text("query"))?;
+    Ok(success(|out| json::push_string(out, &promql::pretty(&expr))))
+}
+
+/// `/api/v1/parse_query`
+pub async fn parse_query(app: Arc<App>, request: Request<Body>) -> Answer {
+    let params = request::params(&app, request).await?;
+    let expr = parse(&app, params.text("query"))?;
+    Ok(success(|out| ast::push(out, &expr)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn large_numbers_have_commas() {
+        assert_eq!(super::thousands(11_000), "11,000");
+        assert_eq!(super::thousands(999), "999");
+        assert_eq!(super::thousands(1_234_567), "1,234,567");
+    }
+}

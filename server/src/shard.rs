@@ -1,0 +1,160 @@
+//! The queue of a shard and the loop of its thread: drain what waits, one turn (one sync) for all of it, answer each.
+//!
+//! The queue is bounded in bytes and in writes; a full queue refuses at once, so that a slow disk becomes 503 at the
+//! client instead of memory here. The answer to a write is sent after its batch was let go, so that the sender of the
+//! answer finds the batch free for reuse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+use varve_engine::{Applied, Error, Shard, Write};
+use varve_model::Millis;
+
+/// Writes taken into one turn, in bytes of their requests.
+const TURN_BYTES: u64 = 4 << 20;
+/// Writes that may wait, whatever their size.
+const WAITING_MAX: usize = 16_384;
+/// How long a shard waits for the next write before it closes the last group in the log.
+const QUIET: Duration = Duration::from_millis(20);
+/// How often an idle shard looks whether its head is due.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What a shard answers to a write.
+pub type Answer = Result<Applied, Error>;
+
+enum Message {
+    Write { write: Write, bytes: u64, answer: oneshot::Sender<Answer> },
+    Stop,
+}
+
+/// The sending end of a shard's queue.
+#[derive(Clone)]
+pub struct ShardQueue {
+    sender: Sender<Message>,
+    waiting: Arc<AtomicU64>,
+    bytes_max: u64,
+}
+
+/// The receiving end, for the shard's thread.
+pub struct ShardInbox {
+    receiver: Receiver<Message>,
+    waiting: Arc<AtomicU64>,
+}
+
+/// Why a write was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// `queue_bytes_max` bytes wait already.
+    Full,
+    /// The shard has stopped.
+    Stopped,
+}
+
+/// Both ends of a shard's queue.
+pub fn queue(bytes_max: u64) -> (ShardQueue, ShardInbox) {
+    let (sender, receiver) = bounded(WAITING_MAX);
+    let waiting = Arc::new(AtomicU64::new(0));
+    (ShardQueue { sender, waiting: Arc::clone(&waiting), bytes_max }, ShardInbox { receiver, waiting })
+}
+
+impl ShardQueue {
+    /// Hands a write to the shard; the answer comes when it is durable and visible, or failed.
+    pub fn push(&self, write: Write, bytes: u64) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        // Relaxed: a count, nothing is published through it.
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        // An empty queue takes any write: one request may be larger than the whole queue.
+        if before > 0 && before + bytes > self.bytes_max {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Refusal::Full);
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.sender.try_send(Message::Write { write, bytes, answer }).map_err(|error| {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => Refusal::Full,
+                TrySendError::Disconnected(_) => Refusal::Stopped,
+            }
+        })?;
+        Ok(receiver)
+    }
+
+    /// Bytes that wait.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Ends the shard's loop after what waits already.
+    pub fn stop(&self) {
+        // A full queue makes this wait until the shard has taken something.
+        let _ = self.sender.send(Message::Stop);
+    }
+}
+
+/// What the loop of a shard needs besides the shard.
+pub struct Surroundings<'a> {
+    /// The wall clock.
+    pub now: &'a dyn Fn() -> Millis,
+    /// Called after a turn or idle call, when there may be a step to run.
+    pub wake: &'a dyn Fn(),
+    /// Called with what went wrong outside of a write.
+    pub report: &'a dyn Fn(&Error),
+}
+
+/// The loop of a shard's thread; returns when it was stopped, with the shard closed.
+pub fn run(mut shard: Shard, inbox: &ShardInbox, surroundings: &Surroundings<'_>) {
+    let mut writes: Vec<Write> = Vec::new();
+    let mut answers: Vec<oneshot::Sender<Answer>> = Vec::new();
+    let mut quiet = false;
+    let mut idle_due = (surroundings.now)() + IDLE.as_millis() as Millis;
+    loop {
+        let mut bytes = 0;
+        let mut stop = false;
+        let mut next = inbox.receiver.recv_timeout(if quiet { IDLE } else { QUIET });
+        loop {
+            match next {
+                Ok(Message::Write { write, bytes: more, answer }) => {
+                    writes.push(write);
+                    answers.push(answer);
+                    bytes += more;
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => stop = true,
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+            if stop || bytes >= TURN_BYTES {
+                break;
+            }
+            next = inbox.receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+        }
+        let now = (surroundings.now)();
+        if writes.is_empty() {
+            quiet = true;
+        } else {
+            quiet = false;
+            let results = shard.turn(&writes, now);
+            writes.clear();
+            inbox.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            for (answer, result) in answers.drain(..).zip(results) {
+                // The client may have left; its data is stored all the same.
+                let _ = answer.send(result);
+            }
+        }
+        // A clock that was set back must not stop the idle calls.
+        if quiet || now >= idle_due || idle_due > now + 10 * IDLE.as_millis() as Millis {
+            idle_due = now + IDLE.as_millis() as Millis;
+            if let Err(error) = shard.idle(now) {
+                (surroundings.report)(&error);
+            }
+            (surroundings.wake)();
+        }
+        if stop {
+            break;
+        }
+    }
+    if let Err(error) = shard.close() {
+        (surroundings.report)(&error);
+    }
+    (surroundings.wake)();
+}
