@@ -1,0 +1,84 @@
+//! Retention: which log files may go, by age, by bytes, and never past the slowest internal consumer.
+//!
+//! Invariants:
+//! * Files go from the front, one by one, each durably gone before the next: a crash leaves no hole.
+//! * The newest file stays.
+//! * At most one file is set aside as spare, and only when no cursor reads it and its new name is durable.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::counters::add;
+use crate::error::{Error, Result};
+use crate::file::{LogFile, SPARE, index_name};
+use crate::log::Shared;
+use crate::partition::{Partition, State};
+use crate::topic::remove_if_there;
+
+/// What retention did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Retained {
+    /// Log files that left the log.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them serve again as spares.
+    pub recycled: u64,
+}
+
+/// Whether the oldest file may go.
+fn may_go(state: &State, now_ms: i64) -> bool {
+    let [oldest, second, ..] = &state.files[..] else { return false };
+    if state.positions.values().any(|position| *position < second.base) {
+        return false;
+    }
+    let old = match state.settings.retention_ms {
+        // As soon as its consumers are past it, whatever the clock says; but there must be one.
+        Some(0) => !state.positions.is_empty(),
+        Some(age_ms) => {
+            let newest = i128::from(oldest.extent().max_time);
+            newest + i128::from(age_ms) <= i128::from(now_ms)
+        }
+        None => false,
+    };
+    let bytes: u64 = state.files.iter().map(|file| file.file_bytes).sum();
+    old || state.settings.retention_bytes.is_some_and(|max| bytes > max)
+}
+
+/// Takes the oldest file off the list if it may go; whether it can serve as spare.
+fn take_oldest(partition: &Partition, now_ms: i64) -> Option<(Arc<LogFile>, bool)> {
+    let mut state = partition.state();
+    if !may_go(&state, now_ms) {
+        return None;
+    }
+    let file = state.files.remove(0);
+    // Whoever else holds the file may be reading it: then its bytes must stay.
+    let unread = Arc::strong_count(&file) == 1;
+    let spare = !state.spare && unread && file.file_bytes == state.settings.log_file_bytes && file.extent().whole;
+    Some((file, spare))
+}
+
+/// Applies retention to one partition.
+pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retained: &mut Retained) -> Result<()> {
+    let vfs = &shared.env.vfs;
+    while let Some((file, spare)) = take_oldest(partition, now_ms) {
+        let index: PathBuf = partition.dir.join(index_name(file.base));
+        let aside = partition.dir.join(SPARE);
+        if spare {
+            vfs.rename(&file.path, &aside).map_err(|error| Error::io("rename", &file.path, error))?;
+        } else {
+            vfs.remove(&file.path).map_err(|error| Error::io("remove", &file.path, error))?;
+        }
+        retained.files += 1;
+        retained.bytes += file.file_bytes;
+        add(&shared.counters.files_removed, 1);
+        let synced = vfs.sync_dir(&partition.dir).map_err(|error| Error::io("sync", &partition.dir, error));
+        if spare && synced.is_ok() {
+            partition.state().spare = true;
+            retained.recycled += 1;
+        }
+        synced?;
+        remove_if_there(&shared.env, &index)?;
+    }
+    Ok(())
+}
