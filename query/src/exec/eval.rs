@@ -22,7 +22,7 @@ use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
 
 /// Nesting of expressions that is evaluated; a query text can be deeper than a stack.
-const DEPTH_MAX: usize = 256;
+const DEPTH_MAX: usize = 600;
 
 /// The value of an expression over some steps.
 pub(crate) enum Evaluated {

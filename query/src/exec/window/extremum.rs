@@ -82,7 +82,7 @@ mod tests {
         #[test]
         fn the_queue_finds_what_a_scan_finds(
             cells in proptest::collection::vec(prop_oneof![4 => (0i32..20).prop_map(f64::from), 1 => Just(f64::NAN)], 1..60),
-            range in 5i64..20,
+            range in 8i64..20,
         ) {
             let at: Vec<i64> = (0..cells.len() as i64).collect();
             let steps = Steps { start: 0, step: 1, count: cells.len() + 5 };

@@ -1,0 +1,271 @@
+//! Runs test scripts (`load`, `eval`, expected answers) over the source in memory: those of `tests/cases`, and those
+//! of the directory that `VARVE_PROMQLTEST_DIR` names, if it does. Each instant query is also asked as a range query
+//! around its time and must give the same answer.
+//!
+//! Native histograms are left out: series that have any are not loaded, evals that may see them are skipped. Beside a
+//! directory of scripts may lie `<directory>-experimental.json`, which names by file the lines of evals that need
+//! experimental features; they are counted apart.
+
+#[path = "promqltest/script.rs"]
+mod script;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use script::{Command, Eval, Item};
+use varve_model::{Labels, Limits, TenantId};
+use varve_query::answer::Cell;
+use varve_query::promql::{ParseOptions, parse};
+use varve_query::source::memory::MemorySource;
+use varve_query::{Answer, Budget, Error, Pool, RangeRequest, Value, run};
+
+const TENANT: TenantId = TenantId(7);
+
+fn ask(source: &MemorySource, expr: &str, request: &RangeRequest) -> Result<Answer, Error> {
+    let parsed = parse(expr, &ParseOptions::default())?;
+    run(&parsed, request, source, &Budget::of_limits(&Limits::default()), &Pool::new())
+}
+
+fn almost(a: f64, b: f64) -> bool {
+    if a.is_nan() || b.is_nan() {
+        return a.is_nan() && b.is_nan();
+    }
+    if a == b {
+        return true;
+    }
+    if a.is_infinite() || b.is_infinite() {
+        return false;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < 1e-6 * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < 1e-6
+}
+
+fn compare_vector(eval: &Eval, got: &[(Labels, f64)]) -> Result<(), String> {
+    if eval.scalar.is_some() {
+        return Err("want a scalar, got a vector".to_owned());
+    }
+    for (at, (labels, value)) in got.iter().enumerate() {
+        if got.iter().skip(at + 1).any(|(other, _)| other == labels) {
+            return Err(format!("duplicate series {labels}"));
+        }
+        let position = eval.expected.iter().position(|(other, _)| other == labels);
+        let position = position.ok_or_else(|| format!("unexpected series {labels} {value}"))?;
+        if eval.ordered && position != at {
+            return Err(format!("series {labels} at position {at}, want {position}"));
+        }
+        match eval.expected[position].1.first() {
+            Some(Item::Float(expected)) if almost(*expected, *value) => {}
+            expected => return Err(format!("{labels}: want {expected:?}, got {value}")),
+        }
+    }
+    match eval.expected.iter().find(|(labels, _)| !got.iter().any(|(other, _)| other == labels)) {
+        Some((labels, _)) => Err(format!("missing series {labels}")),
+        None => Ok(()),
+    }
+}
+
+fn compare_matrix(eval: &Eval, got: &[(Labels, Vec<(i64, f64)>)]) -> Result<(), String> {
+    for (labels, points) in got {
+        let expected = eval.expected.iter().find(|(other, _)| other == labels);
+        let (_, items) = expected.ok_or_else(|| format!("unexpected series {labels}"))?;
+        let expected: Vec<(i64, f64)> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(at, item)| match item {
+                Item::Float(value) => Some((eval.start + at as i64 * eval.step, *value)),
+                _ => None,
+            })
+            .collect();
+        let same = expected.len() == points.len()
+            && expected.iter().zip(points).all(|(e, g)| e.0 == g.0 && almost(e.1, g.1));
+        if !same {
+            return Err(format!("{labels}: want {expected:?}, got {points:?}"));
+        }
+    }
+    match eval.expected.iter().find(|(labels, _)| !got.iter().any(|(other, _)| other == labels)) {
+        Some((labels, items)) if items.iter().any(|item| *item != Item::Omitted) || items.is_empty() => {
+            Err(format!("missing series {labels}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_answer(eval: &Eval, answer: Answer) -> Result<(), String> {
+    match answer.value {
+        Value::Scalar(value) => match eval.scalar {
+            Some(expected) if almost(expected, value) => Ok(()),
+            expected => Err(format!("want {expected:?}, got scalar {value}")),
+        },
+        Value::String(text) => {
+            let expected = eval.string.clone().unwrap_or_default();
+            if text == expected { Ok(()) } else { Err(format!("want {expected:?}, got {text:?}")) }
+        }
+        Value::Vector(elements) => {
+            let floats = elements.into_iter().map(|element| match element.value {
+                Cell::Float(value) => (element.labels, value),
+                Cell::Histogram(_) => panic!("no histograms were loaded"),
+            });
+            compare_vector(eval, &floats.collect::<Vec<_>>())
+        }
+        Value::Matrix(series) => {
+            let series = series.into_iter().map(|series| {
+                (series.labels, series.points.times.into_iter().zip(series.points.values).collect())
+            });
+            compare_matrix(eval, &series.collect::<Vec<_>>())
+        }
+    }
+}
+
+/// The same instant query as the middle step of a range query.
+fn check_as_range(eval: &Eval, source: &MemorySource) -> Result<(), String> {
+    let context = ["start()", "end()", "range()", "step()"].iter().any(|call| eval.expr.contains(call));
+    if eval.range || eval.range_vector || eval.string.is_some() || context {
+        return Ok(());
+    }
+    let request = RangeRequest::range(TENANT, eval.start - 60_000, eval.start + 60_000, 60_000);
+    let answer = ask(source, &eval.expr, &request).map_err(|error| format!("as range: {error}"))?;
+    let Value::Matrix(series) = answer.value else { return Err("as range: no matrix".to_owned()) };
+    let mut middle = Vec::new();
+    for series in series {
+        if let Some(at) = series.points.times.iter().position(|time| *time == eval.start) {
+            middle.push((series.labels, series.points.values[at]));
+        }
+    }
+    if eval.ordered {
+        return Ok(());
+    }
+    match eval.scalar {
+        Some(expected) => match middle.first() {
+            Some((_, value)) if almost(expected, *value) => Ok(()),
+            other => Err(format!("as range: want {expected}, got {other:?}")),
+        },
+        None => compare_vector(eval, &middle).map_err(|error| format!("as range: {error}")),
+    }
+}
+
+fn check(eval: &Eval, source: &MemorySource) -> Result<(), String> {
+    let request = if eval.range {
+        RangeRequest::range(TENANT, eval.start, eval.end, eval.step)
+    } else {
+        RangeRequest::instant(TENANT, eval.end)
+    };
+    match (ask(source, &eval.expr, &request), eval.fails) {
+        (Ok(_), true) => Err("want an error, got an answer".to_owned()),
+        (Err(Error::Storage(text)), true) => Err(format!("want a refusal, got {text}")),
+        (Err(error), true) => match &eval.message {
+            Some(message) if *message != error.to_string() => Err(format!("want error {message:?}, got {error}")),
+            _ => Ok(()),
+        },
+        (Err(error), false) => Err(format!("refused: {error}")),
+        (Ok(answer), false) => {
+            check_answer(eval, answer)?;
+            check_as_range(eval, source)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    skipped: usize,
+    failures: Vec<String>,
+}
+
+fn run_file(name: &str, text: &str, experimental: &[usize], tallies: &mut [Tally; 2]) {
+    let blocks = script::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for block in blocks {
+        let histograms = script::histogram_names(&block);
+        let mut source = MemorySource::new();
+        let start_times = block.iter().any(|command| matches!(command, Command::Load(load) if load.start_times));
+        for command in &block {
+            match command {
+                Command::Load(load) => {
+                    for (labels, items) in &load.series {
+                        if histograms.contains(labels.metric_name()) {
+                            continue;
+                        }
+                        for (at, item) in items.iter().enumerate() {
+                            if let Item::Float(value) = item {
+                                source.push(TENANT, labels, at as i64 * load.gap_ms, *value);
+                            }
+                        }
+                    }
+                }
+                Command::Eval(eval) => {
+                    let tally = &mut tallies[usize::from(experimental.contains(&eval.line))];
+                    if start_times || script::touches_histograms(eval, &histograms) {
+                        tally.skipped += 1;
+                        continue;
+                    }
+                    match check(eval, &source) {
+                        Ok(()) => tally.passed += 1,
+                        Err(error) => tally.failures.push(format!("{name}:{}: {}\n    {error}", eval.line, eval.expr)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `{"file": [line, …], …}`
+fn experimental_lines(path: &Path) -> HashMap<String, Vec<usize>> {
+    let text = read(path).unwrap_or_default();
+    let mut lines = HashMap::new();
+    for entry in text.split(']') {
+        if let Some((name, numbers)) = entry.split_once('[') {
+            let name = name.split('"').nth(1).unwrap_or_default().to_owned();
+            lines.insert(name, numbers.split(',').filter_map(|number| number.trim().parse().ok()).collect());
+        }
+    }
+    lines
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test reads its cases")]
+fn read(path: &Path) -> Option<String> {
+    std::fs::read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test reads its cases")]
+fn run_directory(directory: &Path) -> [Tally; 2] {
+    let beside = format!("{}-experimental.json", directory.display());
+    let experimental = experimental_lines(Path::new(&beside));
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).expect("a directory of cases").map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
+    files.sort();
+    assert!(!files.is_empty(), "no cases in {}", directory.display());
+    let mut tallies = [Tally::default(), Tally::default()];
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = read(&file).unwrap_or_else(|| panic!("cannot read {}", file.display()));
+        let lines = experimental.get(&name).cloned().unwrap_or_default();
+        run_file(&name, &text, &lines, &mut tallies);
+    }
+    tallies
+}
+
+#[test]
+fn our_cases() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let [tally, _] = run_directory(&directory);
+    assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n"));
+    assert!(tally.passed > 0);
+}
+
+#[test]
+fn cases_of_the_directory_named_outside() {
+    let Some(directory) = std::env::var_os("VARVE_PROMQLTEST_DIR") else {
+        eprintln!("SKIPPED: VARVE_PROMQLTEST_DIR names no directory of test scripts");
+        return;
+    };
+    let [core, experimental] = run_directory(Path::new(&directory));
+    for (name, tally) in [("core", &core), ("experimental", &experimental)] {
+        let all = tally.passed + tally.failures.len();
+        println!("{name}: {} of {all} pass, {} skipped for histograms", tally.passed, tally.skipped);
+    }
+    println!("experimental failures:\n{}", experimental.failures.join("\n"));
+    assert!(core.failures.is_empty(), "{}", core.failures.join("\n"));
+}
