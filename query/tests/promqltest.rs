@@ -79,8 +79,8 @@ fn compare_matrix(eval: &Eval, got: &[(Labels, Vec<(i64, f64)>)]) -> Result<(), 
                 _ => None,
             })
             .collect();
-        let same = expected.len() == points.len()
-            && expected.iter().zip(points).all(|(e, g)| e.0 == g.0 && almost(e.1, g.1));
+        let same =
+            expected.len() == points.len() && expected.iter().zip(points).all(|(e, g)| e.0 == g.0 && almost(e.1, g.1));
         if !same {
             return Err(format!("{labels}: want {expected:?}, got {points:?}"));
         }
@@ -111,9 +111,9 @@ fn check_answer(eval: &Eval, answer: Answer) -> Result<(), String> {
             compare_vector(eval, &floats.collect::<Vec<_>>())
         }
         Value::Matrix(series) => {
-            let series = series.into_iter().map(|series| {
-                (series.labels, series.points.times.into_iter().zip(series.points.values).collect())
-            });
+            let series = series
+                .into_iter()
+                .map(|series| (series.labels, series.points.times.into_iter().zip(series.points.values).collect()));
             compare_matrix(eval, &series.collect::<Vec<_>>())
         }
     }

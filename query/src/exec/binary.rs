@@ -92,8 +92,7 @@ struct Signatures {
 }
 
 fn signatures(left: &StepBlock, right: &StepBlock, matching: &VectorMatching) -> Signatures {
-    let grouping =
-        if matching.on { Grouping::by(&matching.labels) } else { Grouping::without(&matching.labels) };
+    let grouping = if matching.on { Grouping::by(&matching.labels) } else { Grouping::without(&matching.labels) };
     let mut keys = KeyTable::default();
     let mut key = Vec::new();
     let mut number = |labels: &Labels| {
@@ -164,6 +163,18 @@ struct Join<'a> {
     returns_bool: bool,
 }
 
+/// What a join has made so far.
+#[derive(Default)]
+struct Joined {
+    block: StepBlock,
+    row: Vec<f64>,
+    /// Steps taken in groups in which several rows of the many side compete, by group and, where the group may have
+    /// several results, by result labels.
+    keys: KeyTable,
+    taken: Vec<Vec<bool>>,
+    key: Vec<u8>,
+}
+
 /// Steps at which any row has a value.
 fn occupied(block: &StepBlock) -> Vec<bool> {
     let mut occupied = vec![false; block.steps()];
@@ -183,7 +194,7 @@ impl Join<'_> {
         if several.is_empty() {
             return Ok(());
         }
-        let many_there = occupied(self.many);
+        let many_there = if self.is_filled() { vec![true; self.many.steps()] } else { occupied(self.many) };
         let mut first: Option<(usize, u32, u32)> = None;
         for rows in several {
             let mut owner: Vec<Option<u32>> = vec![None; self.one.steps()];
@@ -202,11 +213,7 @@ impl Join<'_> {
         }
         let Some((_, a, b)) = first else { return Ok(()) };
         let (a, b) = (&self.one.labels()[a as usize], &self.one.labels()[b as usize]);
-        let grouping = if self.matching.on {
-            Grouping::by(&self.matching.labels)
-        } else {
-            Grouping::without(&self.matching.labels)
-        };
+        let grouping = self.grouping();
         let side = if self.swapped { "left" } else { "right" };
         let (mut first, mut second) = (a.to_string(), b.to_string());
         if first > second {
@@ -221,59 +228,117 @@ impl Join<'_> {
 
     fn run(&self, budget: &Budget) -> Result<StepBlock, Error> {
         let steps = self.many.steps();
-        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
-        let mut block = StepBlock::new(steps);
-        block.reserve(self.many.rows(), budget)?;
-        let mut row = vec![ABSENT; steps];
-        // Taken steps of groups in which several rows of the many side compete, by group and, where the group may
-        // have several results, by result labels.
-        let mut taken_keys = KeyTable::default();
-        let mut taken: Vec<Vec<bool>> = Vec::new();
-        let mut key = Vec::new();
+        let mut out = Joined { block: StepBlock::new(steps), row: vec![ABSENT; steps], ..Joined::default() };
+        out.block.reserve(self.many.rows(), budget)?;
         for (many_row, signature) in self.many_signatures.iter().enumerate() {
             if many_row.is_multiple_of(64) {
                 budget.check()?;
             }
-            let many_labels = &self.many.labels()[many_row];
+            let (many_labels, many) = (&self.many.labels()[many_row], self.many.row(many_row));
             for one_row in &self.rows_of[*signature] {
-                let one_labels = &self.one.labels()[*one_row as usize];
-                let cells = self.many.row(many_row).iter().zip(self.one.row(*one_row as usize));
-                let labels = self.result_labels(many_labels, one_labels)?;
-                let mut claims = None;
-                if self.many_rows_of[*signature].len() > 1 {
-                    key.clear();
-                    key.extend_from_slice(&(*signature as u64).to_le_bytes());
-                    if !one_to_one {
-                        key.extend_from_slice(labels.as_label_bytes());
-                    }
-                    let (number, new) = taken_keys.intern(&key);
-                    if new {
-                        taken.push(vec![false; steps]);
-                    }
-                    claims = taken.get_mut(number);
-                }
-                row.fill(ABSENT);
-                for (step, (many, one)) in cells.enumerate() {
-                    if is_absent(*many) || is_absent(*one) {
-                        continue;
-                    }
-                    if let Some(claims) = claims.as_deref_mut()
-                        && std::mem::replace(&mut claims[step], true)
-                    {
-                        return Err(several_matches(one_to_one));
-                    }
-                    let (left, right) = if self.swapped { (*one, *many) } else { (*many, *one) };
-                    row[step] = cell(self.op, left, right, left, self.returns_bool);
-                }
-                block.push(labels, &row);
+                let (one_labels, one) = (&self.one.labels()[*one_row as usize], self.one.row(*one_row as usize));
+                self.pair(&mut out, *signature, (many_labels, one_labels), |step| (many[step], one[step]))?;
             }
         }
-        Ok(block)
+        if self.is_filled() {
+            self.fill(&mut out, budget)?;
+        }
+        Ok(out.block)
+    }
+
+    fn is_filled(&self) -> bool {
+        self.matching.fill_left.is_some() || self.matching.fill_right.is_some()
+    }
+
+    /// Computes one result row; `cells` gives the values of the many and the one side at a step.
+    fn pair(
+        &self,
+        out: &mut Joined,
+        signature: usize,
+        (many, one): (&Labels, &Labels),
+        cells: impl Fn(usize) -> (f64, f64),
+    ) -> Result<(), Error> {
+        let labels = self.result_labels(many, one)?;
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let mut claims = None;
+        if self.many_rows_of[signature].len() > 1 {
+            out.key.clear();
+            out.key.extend_from_slice(&(signature as u64).to_le_bytes());
+            if !one_to_one {
+                out.key.extend_from_slice(labels.as_label_bytes());
+            }
+            let (number, new) = out.keys.intern(&out.key);
+            if new {
+                out.taken.push(vec![false; out.row.len()]);
+            }
+            claims = out.taken.get_mut(number);
+        }
+        out.row.fill(ABSENT);
+        for (step, result) in out.row.iter_mut().enumerate() {
+            let (many, one) = cells(step);
+            if is_absent(many) || is_absent(one) {
+                continue;
+            }
+            if let Some(claims) = claims.as_deref_mut()
+                && std::mem::replace(&mut claims[step], true)
+            {
+                return Err(several_matches(one_to_one));
+            }
+            let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+            *result = cell(self.op, left, right, left, self.returns_bool);
+        }
+        out.block.push(labels, &out.row);
+        Ok(())
+    }
+
+    /// Fills missing partners. As in Prometheus, `fill_right` stands in for the one side and `fill_left` for the many
+    /// side, whichever way the grouping goes.
+    fn fill(&self, out: &mut Joined, budget: &Budget) -> Result<(), Error> {
+        let steps = self.many.steps();
+        let count = self.rows_of.len();
+        let _held = budget.hold((count as u64).saturating_mul(2 * steps as u64))?;
+        let grouping = self.grouping();
+        let present = |block: &StepBlock, rows_of: &[Vec<u32>]| {
+            let mut present = vec![false; count * steps];
+            for (signature, rows) in rows_of.iter().enumerate() {
+                for row in rows {
+                    let cells = block.row(*row as usize).iter();
+                    for (present, cell) in present[signature * steps..].iter_mut().zip(cells) {
+                        *present |= !is_absent(*cell);
+                    }
+                }
+            }
+            present
+        };
+        let one_there = present(self.one, &self.rows_of);
+        let many_there = present(self.many, &self.many_rows_of);
+        if let Some(value) = self.matching.fill_right {
+            for (row, signature) in self.many_signatures.iter().enumerate() {
+                let (labels, cells) = (&self.many.labels()[row], self.many.row(row));
+                let missing = |step: usize| if one_there[signature * steps + step] { ABSENT } else { value };
+                let partner = grouping.labels(labels, false);
+                self.pair(out, *signature, (labels, &partner), |step| (cells[step], missing(step)))?;
+            }
+        }
+        if let Some(value) = self.matching.fill_left {
+            for (signature, rows) in self.rows_of.iter().enumerate() {
+                for row in rows {
+                    let (labels, cells) = (&self.one.labels()[*row as usize], self.one.row(*row as usize));
+                    let missing = |step: usize| if many_there[signature * steps + step] { ABSENT } else { value };
+                    let partner = grouping.labels(labels, false);
+                    self.pair(out, signature, (&partner, labels), |step| (missing(step), cells[step]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn grouping(&self) -> Grouping {
+        if self.matching.on { Grouping::by(&self.matching.labels) } else { Grouping::without(&self.matching.labels) }
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
-        let mut labels =
-            if !is_comparison(self.op) || self.returns_bool { drop_name(many) } else { many.clone() };
+        let mut labels = if !is_comparison(self.op) || self.returns_bool { drop_name(many) } else { many.clone() };
         if self.matching.cardinality == Cardinality::OneToOne {
             let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
             labels = labels.without(&|name| named(name) != self.matching.on);

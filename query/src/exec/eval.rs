@@ -159,9 +159,7 @@ impl Evaluator<'_> {
         let right = self.eval(&binary.rhs, steps)?;
         let (op, returns_bool) = (binary.op, binary.returns_bool);
         Ok(match (left, right) {
-            (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
-                Evaluated::Scalar(binary::scalars(op, left, &right))
-            }
+            (Evaluated::Scalar(left), Evaluated::Scalar(right)) => Evaluated::Scalar(binary::scalars(op, left, &right)),
             (Evaluated::Vector(left), Evaluated::Scalar(right)) => {
                 Evaluated::Vector(binary::with_scalar(op, left, &right, false, returns_bool)?)
             }
@@ -275,8 +273,7 @@ impl Evaluator<'_> {
     }
 
     fn aggregate(&self, node: &Aggregate, steps: Steps) -> Result<StepBlock, Error> {
-        let grouping =
-            if node.without { Grouping::without(&node.grouping) } else { Grouping::by(&node.grouping) };
+        let grouping = if node.without { Grouping::without(&node.grouping) } else { Grouping::by(&node.grouping) };
         if is_running(node.op) {
             return match self.scan(&node.expr, steps)? {
                 Some(scan) => scan.aggregate(node.op, &grouping, self.pool, self.budget),
@@ -383,15 +380,37 @@ impl Evaluator<'_> {
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => vector(0)?,
             "histogram_quantile" => {
                 let quantiles = scalar(0)?;
-                histogram::evaluate(&vector(1)?, self.budget, 1, &|_, labels| Ok(labels.clone()), &|_, step, buckets| {
-                    histogram::quantile(quantiles[step], buckets)
+                histogram::evaluate(
+                    &vector(1)?,
+                    self.budget,
+                    1,
+                    &|_, labels| Ok(labels.clone()),
+                    &|_, step, buckets| histogram::quantile(quantiles[step], buckets),
+                )?
+            }
+            "histogram_quantiles" => {
+                let name = self.string(args, 1)?;
+                let quantiles = (2..args.len()).map(&scalar).collect::<Result<Vec<_>, _>>()?;
+                let labels_of = |number: usize, labels: &Labels| {
+                    let mut builder = labels.to_builder();
+                    // The parameter's value at the first step; a quantile that changes has no single label.
+                    let q = quantiles[number].first().copied().unwrap_or(f64::NAN);
+                    builder.set(name, &histogram::quantile_label(q));
+                    label::built(builder)
+                };
+                histogram::evaluate(&vector(0)?, self.budget, quantiles.len(), &labels_of, &|number, step, buckets| {
+                    histogram::quantile(quantiles[number][step], buckets)
                 })?
             }
             "histogram_fraction" => {
                 let (lower, upper) = (scalar(0)?, scalar(1)?);
-                histogram::evaluate(&vector(2)?, self.budget, 1, &|_, labels| Ok(labels.clone()), &|_, step, buckets| {
-                    histogram::fraction(lower[step], upper[step], buckets)
-                })?
+                histogram::evaluate(
+                    &vector(2)?,
+                    self.budget,
+                    1,
+                    &|_, labels| Ok(labels.clone()),
+                    &|_, step, buckets| histogram::fraction(lower[step], upper[step], buckets),
+                )?
             }
             // Of floats these say nothing.
             "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar"
@@ -529,7 +548,10 @@ fn elementwise(mut block: StepBlock, change: impl FnMut(usize, f64) -> f64) -> R
 }
 
 fn clamp(block: StepBlock, min: &[f64], max: &[f64]) -> Result<Evaluated, Error> {
-    elementwise(block, |step, value| {
-        if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
-    })
+    elementwise(
+        block,
+        |step, value| {
+            if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
+        },
+    )
 }

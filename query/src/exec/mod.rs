@@ -102,9 +102,7 @@ fn answer(
 
 /// The error of range queries over other than scalars and instant vectors.
 fn wrong_type(found: &str) -> Error {
-    Error::Parse(format!(
-        "invalid expression type \"{found}\" for range query, must be Scalar or instant Vector"
-    ))
+    Error::Parse(format!("invalid expression type \"{found}\" for range query, must be Scalar or instant Vector"))
 }
 
 /// An expression without its outer parentheses.

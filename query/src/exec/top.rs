@@ -5,6 +5,7 @@ use varve_model::{Labels, LabelsBuilder};
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, is_absent};
+use crate::exec::functions::label::is_label_name;
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::exec::window::quantile;
@@ -118,8 +119,7 @@ pub(crate) fn keep_ratio(ratios: &[f64], block: &mut StepBlock) -> Result<(), Er
         return Err(Error::Execution("Ratio value is NaN".to_owned()));
     }
     let steps = block.steps();
-    let places: Vec<f64> =
-        block.labels().iter().map(|labels| labels.hash().low() as f64 / u64::MAX as f64).collect();
+    let places: Vec<f64> = block.labels().iter().map(|labels| labels.hash().low() as f64 / u64::MAX as f64).collect();
     for (row, place) in block.cells_mut().chunks_exact_mut(steps.max(1)).zip(places) {
         for (cell, ratio) in row.iter_mut().zip(ratios) {
             let ratio = ratio.clamp(-1.0, 1.0);
@@ -178,7 +178,7 @@ pub(crate) fn count_values(
     block: &StepBlock,
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
-    if label.is_empty() {
+    if !is_label_name(label) {
         return Err(Error::Execution(format!("invalid label name {label:?}")));
     }
     let mut names = names.to_vec();

@@ -198,10 +198,8 @@ fn duration(text: &str) -> Result<i64, String> {
             ("w", 604_800_000),
             ("y", 31_536_000_000),
         ];
-        let (unit, ms) = units
-            .iter()
-            .find(|(unit, _)| rest.starts_with(unit))
-            .ok_or_else(|| format!("bad duration {text:?}"))?;
+        let (unit, ms) =
+            units.iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(|| format!("bad duration {text:?}"))?;
         total += count * ms;
         rest = &rest[unit.len()..];
     }

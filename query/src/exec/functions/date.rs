@@ -116,7 +116,9 @@ mod tests {
     #[test]
     fn nothing_overflows() {
         for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, 9.2e18, -9.2e18] {
-            for name in ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year"] {
+            for name in
+                ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year"]
+            {
                 assert!(part(name).unwrap()(seconds).is_finite());
             }
         }

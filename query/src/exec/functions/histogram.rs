@@ -76,6 +76,24 @@ pub(crate) fn evaluate(
     Ok(result)
 }
 
+/// A quantile as a label value, in the form of OpenMetrics: the shortest digits, an exponent below 1e-4 and from 1e6
+/// on, and something behind the point where there is neither.
+pub(crate) fn quantile_label(q: f64) -> String {
+    if !q.is_finite() {
+        return crate::exec::top::plain_float(q);
+    }
+    let scientific = format!("{q:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if q != 0.0 && !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ if q.fract() == 0.0 => format!("{q}.0"),
+        _ => format!("{q}"),
+    }
+}
+
 /// Adds up buckets of equal bounds.
 fn coalesce(buckets: &mut Vec<Bucket>) {
     buckets.dedup_by(|next, kept| {
@@ -218,8 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn quantiles_make_labels() {
+        for (q, label) in [(0.0, "0.0"), (1.0, "1.0"), (0.25, "0.25"), (1e-5, "1e-05"), (-0.1, "-0.1"), (2e7, "2e+07")]
+        {
+            assert_eq!(quantile_label(q), label);
+        }
+        assert_eq!(quantile_label(f64::NAN), "NaN");
+        assert_eq!(quantile_label(f64::INFINITY), "+Inf");
+    }
+
+    #[test]
     fn bounds_are_read_as_go_reads_them() {
-        for (text, bound) in [("+Inf", Some(f64::INFINITY)), ("1e-3", Some(1e-3)), ("5", Some(5.0)), ("x", None), ("", None)] {
+        for (text, bound) in
+            [("+Inf", Some(f64::INFINITY)), ("1e-3", Some(1e-3)), ("5", Some(5.0)), ("x", None), ("", None)]
+        {
             assert_eq!(parse_bound(text), bound, "{text}");
         }
     }

@@ -11,7 +11,14 @@ fn invalid(what: &str, function: &str, text: &str) -> Error {
     Error::Execution(format!("invalid {what} in {function}(): {text}"))
 }
 
-fn built(builder: LabelsBuilder) -> Result<Labels, Error> {
+/// Any UTF-8 text names a label, the empty one excepted. The replacement character stands where a string literal was
+/// not UTF-8.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// Labels of a builder whose names came from a query.
+pub(crate) fn built(builder: LabelsBuilder) -> Result<Labels, Error> {
     builder.build().map_err(|error| Error::Execution(format!("invalid labels: {error:?}")))
 }
 
@@ -36,7 +43,7 @@ pub(crate) fn replace(block: &mut StepBlock, arguments: &Replace<'_>, regex_byte
         .syntax(syntax)
         .build(&format!("^(?:{})$", arguments.pattern))
         .map_err(|_| bad())?;
-    if arguments.target.is_empty() {
+    if !is_label_name(arguments.target) {
         return Err(invalid("destination label name", "label_replace", arguments.target));
     }
     let template = Template::parse(arguments.replacement, &regex);
@@ -119,10 +126,10 @@ impl Template {
 
 /// `label_join`
 pub(crate) fn join(block: &mut StepBlock, target: &str, separator: &str, sources: &[&str]) -> Result<(), Error> {
-    if let Some(source) = sources.iter().find(|source| source.is_empty()) {
+    if let Some(source) = sources.iter().find(|source| !is_label_name(source)) {
         return Err(invalid("source label name", "label_join", source));
     }
-    if target.is_empty() {
+    if !is_label_name(target) {
         return Err(invalid("destination label name", "label_join", target));
     }
     block.map_labels(|labels| {

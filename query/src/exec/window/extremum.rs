@@ -37,7 +37,8 @@ pub(super) fn slide<const MAX: bool>(
     fill(times, windows, out, |w| {
         taken = taken.max(w.lo);
         while taken < w.hi {
-            while queue.len() > head && queue.last().is_some_and(|at| beats::<MAX>(values[taken], values[*at as usize])) {
+            while queue.len() > head && queue.last().is_some_and(|at| beats::<MAX>(values[taken], values[*at as usize]))
+            {
                 queue.pop();
             }
             queue.push(taken as u32);
