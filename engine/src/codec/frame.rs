@@ -197,7 +197,8 @@ impl<'a> Frame<'a> {
                 return Err(Malformed("patch outside its frame"));
             }
             patches = Patches { bytes: places, left, at: usize::MAX };
-            patches.advance(0)?;
+            // From before the first integer.
+            patches.advance()?;
         }
         Ok(Frame { base, width, packed, patches, left: count })
     }
@@ -222,24 +223,45 @@ impl<'a> Frame<'a> {
             read_line(packed, self.width, out);
         }
         while self.patches.at < count {
-            self.patches.apply(self.width, out)?;
+            let high = self.patches.high()?.checked_shl(self.width).unwrap_or(0);
+            if let Some(offset) = out.get_mut(self.patches.at) {
+                *offset |= high;
+            }
+            self.patches.advance()?;
         }
         self.patches.at = self.patches.at.saturating_sub(GROUP_LEN);
         self.left -= count;
         Ok(count)
     }
 
-    /// Reads the next group's running sums of offsets, when it is full, not patched, and its sums hold 32 bits: then
-    /// they come from vector code. `false`, and nothing read, otherwise.
+    /// Reads the next group's running sums of offsets without their patches, when it is full and its sums hold 32 bits:
+    /// then they come from vector code. `false`, and nothing read, otherwise. [`Frame::patch_sums`] must follow.
     #[inline]
     pub(crate) fn next_sums(&mut self, packer: &BitPacker4x, sums: &mut [u32; GROUP_LEN]) -> Result<bool, Malformed> {
-        if self.left < GROUP_LEN || !(1..=SUM_BITS).contains(&self.width) || self.patches.at < GROUP_LEN {
+        if self.left < GROUP_LEN || self.width > SUM_BITS {
             return Ok(false);
         }
-        packer.decompress_sorted(0, self.take_packed(GROUP_LEN)?, sums, self.width as u8);
-        self.patches.at = self.patches.at.saturating_sub(GROUP_LEN);
+        if self.width == 0 {
+            sums.fill(0);
+        } else {
+            packer.decompress_sorted(0, self.take_packed(GROUP_LEN)?, sums, self.width as u8);
+        }
         self.left -= GROUP_LEN;
         Ok(true)
+    }
+
+    /// Adds each patch of the group to the sums behind it.
+    #[inline]
+    pub(crate) fn patch_sums(&mut self, group: &mut [u64; GROUP_LEN]) -> Result<(), Malformed> {
+        while self.patches.at < GROUP_LEN {
+            let high = self.patches.high()?.checked_shl(self.width).unwrap_or(0);
+            for sum in group.iter_mut().skip(self.patches.at) {
+                *sum = sum.wrapping_add(high);
+            }
+            self.patches.advance()?;
+        }
+        self.patches.at = self.patches.at.saturating_sub(GROUP_LEN);
+        Ok(())
     }
 
     fn take_packed(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
@@ -251,23 +273,20 @@ impl<'a> Frame<'a> {
 }
 
 impl Patches<'_> {
-    /// Goes to the next patch; `from` is the place behind the last one.
-    fn advance(&mut self, from: usize) -> Result<(), Malformed> {
+    /// What the next patch adds above the width.
+    fn high(&mut self) -> Result<u64, Malformed> {
+        self.bytes.i64().map(|high| high as u64)
+    }
+
+    /// Goes to the next patch, once this one is applied.
+    fn advance(&mut self) -> Result<(), Malformed> {
+        let behind = self.at.wrapping_add(1);
         self.at = usize::MAX;
         if let Some(left) = self.left.checked_sub(1) {
             self.left = left;
-            self.at = from + self.bytes.count(FRAME_LEN)?;
+            self.at = behind + self.bytes.count(FRAME_LEN)?;
         }
         Ok(())
-    }
-
-    #[cold]
-    fn apply(&mut self, width: u32, group: &mut [u64]) -> Result<(), Malformed> {
-        let high = self.bytes.i64()? as u64;
-        if let Some(offset) = group.get_mut(self.at) {
-            *offset |= high.checked_shl(width).unwrap_or(0);
-        }
-        self.advance(self.at + 1)
     }
 }
 
@@ -292,27 +311,23 @@ pub(crate) fn write_line(values: impl Iterator<Item = u64>, width: u32, out: &mu
 /// Reads what [`write_line`] wrote; `width` is 0 to 57 or 64, `bytes` has `line_bytes` bytes.
 #[inline]
 pub(crate) fn read_line(bytes: &[u8], width: u32, out: &mut [u64]) {
-    let mask = mask(width);
-    let (mut at, step) = (0usize, width as usize);
-    // All but the last few are eight bytes or more before the end.
-    let fast = match (bytes.len() * 8).checked_sub(64 + 7) {
-        Some(room) if step > 0 => (room / step).min(out.len()),
-        _ => 0,
+    debug_assert!(bytes.len() == line_bytes(out.len(), width));
+    let mut short = [0; 8];
+    let bytes = if bytes.len() < short.len() {
+        short.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        &short
+    } else {
+        bytes
     };
-    let (most, last) = out.split_at_mut(fast);
-    for to in most {
-        let word =
-            bytes.get(at >> 3..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word));
-        *to = word >> (at & 7) & mask;
-        at += step;
-    }
-    for to in last {
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(bytes.get(at >> 3..).unwrap_or_default()) {
-            *to = *from;
-        }
-        *to = u64::from_le_bytes(word) >> (at & 7) & mask;
-        at += step;
+    let mask = mask(width);
+    // The last integers are in the last eight bytes, shifted further: one load each, wherever it lies.
+    let last = bytes.len() - 8;
+    let mut at = 0;
+    for to in out {
+        let byte = (at >> 3).min(last);
+        let word = bytes.get(byte..byte + 8).and_then(|word| word.first_chunk()).copied().unwrap_or_default();
+        *to = (u64::from_le_bytes(word) >> ((at - byte * 8) & 63)) & mask;
+        at += width as usize;
     }
 }
 
@@ -362,10 +377,12 @@ mod tests {
             assert_eq!(got, want);
             let mut sums = [9; GROUP_LEN];
             if sums_frame.next_sums(&packer, &mut sums).unwrap() {
-                let mut sum = 0;
-                for (offset, got) in group.iter().zip(sums) {
-                    sum += offset;
-                    assert_eq!(u64::from(got), sum);
+                let mut got = sums.map(u64::from);
+                sums_frame.patch_sums(&mut got).unwrap();
+                let mut sum = 0u64;
+                for (offset, got) in group.iter().zip(got) {
+                    sum = sum.wrapping_add(*offset);
+                    assert_eq!(got, sum);
                 }
             } else {
                 sums_frame.next_group(&packer, &mut group).unwrap();

@@ -156,13 +156,20 @@ impl Sums {
     /// Turns the running sums of a group's offsets into values of a `Shape::Delta` column. No value waits for the one
     /// before it, so this is vector code: twice as fast as adding up.
     #[inline]
-    fn restore_sums(&mut self, base: i64, sums: &[u32; GROUP_LEN], group: &mut [u64; GROUP_LEN]) {
+    fn restore_sums(
+        &mut self,
+        frame: &mut Frame<'_>,
+        sums: &[u32; GROUP_LEN],
+        group: &mut [u64; GROUP_LEN],
+    ) -> Result<(), Malformed> {
         let mut line = self.start as u64;
         for (to, from) in group.iter_mut().zip(sums) {
-            line = line.wrapping_add(base as u64);
+            line = line.wrapping_add(frame.base as u64);
             *to = line.wrapping_add(u64::from(*from));
         }
+        frame.patch_sums(group)?;
         self.start = group.last().map_or(0, |last| *last as i64);
+        Ok(())
     }
 
     /// Turns the next offsets of a frame into values of the column, in place.
@@ -229,7 +236,7 @@ pub(crate) fn read(
                 }
                 Some(frame) => {
                     if shape == Shape::Delta && frame.next_sums(&packer, &mut low)? {
-                        sums.restore_sums(frame.base, &low, &mut group);
+                        sums.restore_sums(frame, &low, &mut group)?;
                         GROUP_LEN
                     } else {
                         let count = frame.next_group(&packer, &mut group)?;
