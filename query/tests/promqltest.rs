@@ -10,7 +10,7 @@
 mod script;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use script::{Command, Eval, Item};
 use varve_model::{Labels, Limits, TenantId};
@@ -229,11 +229,17 @@ fn read(path: &Path) -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test reads its cases")]
+fn files_of(directory: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(error) => panic!("{}: {error}", directory.display()),
+    }
+}
+
 fn run_directory(directory: &Path) -> [Tally; 2] {
     let beside = format!("{}-experimental.json", directory.display());
     let experimental = experimental_lines(Path::new(&beside));
-    let mut files: Vec<_> =
-        std::fs::read_dir(directory).expect("a directory of cases").map(|entry| entry.unwrap().path()).collect();
+    let mut files = files_of(directory);
     files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
     files.sort();
     assert!(!files.is_empty(), "no cases in {}", directory.display());

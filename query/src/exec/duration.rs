@@ -13,7 +13,7 @@ pub(crate) fn resolve(duration: &DurationExpr, request: &RangeRequest) -> Result
         DurationExpr::Computed(op) => {
             let seconds = seconds(op, request)?;
             let ms = (seconds * 1000.0).round();
-            if !(ms.abs() <= (1u64 << 53) as f64) {
+            if ms.is_nan() || ms.abs() > (1u64 << 53) as f64 {
                 return Err(Error::Execution("duration out of range".to_owned()));
             }
             Ok(ms as i64)

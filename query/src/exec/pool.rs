@@ -41,6 +41,9 @@ struct Job {
     done: Condvar,
 }
 
+/// What a morsel has answered.
+type Slot<T> = Mutex<Option<Result<T, Error>>>;
+
 /// The data behind our locks is whole even if a holder panicked: they are held for single assignments.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -135,7 +138,7 @@ impl Pool {
         count: usize,
         work: impl Fn(usize) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Vec<T>, Error> {
-        let slots: Arc<Vec<Mutex<Option<Result<T, Error>>>>> = Arc::new((0..count).map(|_| Mutex::new(None)).collect());
+        let slots: Arc<Vec<Slot<T>>> = Arc::new((0..count).map(|_| Mutex::new(None)).collect());
         let failed = Arc::new(AtomicBool::new(false));
         let run = {
             let slots = Arc::clone(&slots);

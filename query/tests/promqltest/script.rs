@@ -64,10 +64,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Vec<Command>>, String> {
             body.push(lines[at]);
             at += 1;
         }
-        let block = blocks.last_mut().expect("one block at least");
         if line.starts_with("clear") {
             blocks.push(Vec::new());
-        } else if line.starts_with("load") {
+            continue;
+        }
+        let Some(block) = blocks.last_mut() else { continue };
+        if line.starts_with("load") {
             block.push(Command::Load(load(line, &body).map_err(context)?));
         } else if line.starts_with("eval") {
             block.push(Command::Eval(eval(line, &body, number).map_err(context)?));
