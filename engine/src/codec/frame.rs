@@ -410,6 +410,27 @@ mod tests {
         }
     }
 
+    /// The layout of a group, read as `docs/format.md` tells it: the lanes are on disk.
+    #[test]
+    fn a_group_is_four_lanes_of_32_bits() {
+        let values: Vec<i64> = (0..128).map(|i| i * i % 1_021).collect();
+        for width in [10, 17, 31, 32] {
+            let mut out = Vec::new();
+            write(&values, &Plan { base: 0, width, patches: 0, bytes: 0 }, &mut out);
+            assert_eq!(out[..2], [width as u8, 0]);
+            let word = |lane: usize, at: usize| {
+                let at = 2 + (at * 4 + lane) * 4;
+                u64::from(u32::from_le_bytes(out[at..at + 4].try_into().unwrap()))
+            };
+            for (i, value) in values.iter().enumerate() {
+                let (lane, bit) = (i % 4, i / 4 * width as usize);
+                let next = if bit / 32 + 1 < width as usize { word(lane, bit / 32 + 1) } else { 0 };
+                let bits = (word(lane, bit / 32) | next << 32) >> (bit % 32) & mask(width);
+                assert_eq!(bits, *value as u64);
+            }
+        }
+    }
+
     #[test]
     fn outliers_do_not_widen_a_frame() {
         let mut values: Vec<i64> = (0..512).map(|i| 100 + i % 16).collect();
