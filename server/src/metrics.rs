@@ -393,9 +393,41 @@ pub fn exposition(app: &App) -> Vec<u8> {
     out
 }
 
+/// The metrics as rows of `docs/operations.md`; a test keeps the file equal to this.
+pub fn markdown() -> String {
+    let rows = TABLE.iter().map(|metric| {
+        let behaviour = format!("{:?}", metric.behaviour).to_ascii_lowercase();
+        format!("| `{}` | {behaviour} | {} |\n", metric.name, metric.help)
+    });
+    format!("| metric | kind | meaning |\n|---|---|---|\n{}", rows.collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test that reads and, when asked, writes a document of the source tree"
+    )]
+    fn operations_md_has_the_table_of_metrics() {
+        const BEGIN: &str = "<!-- metrics: written by `UPDATE_DOCS=1 cargo test -p varve-server --lib metrics` -->\n";
+        const END: &str = "<!-- end of metrics -->";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+        let found = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = found.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let expected = format!("{before}{BEGIN}{}{END}{after}", markdown());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            found == expected,
+            "docs/operations.md is out of date; run `UPDATE_DOCS=1 cargo test -p varve-server --lib metrics`"
+        );
+    }
 
     #[test]
     fn names_are_unique_and_carry_their_unit() {

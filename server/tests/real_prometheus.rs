@@ -3,6 +3,7 @@
 //!
 //! Runs for `VARVE_REAL_SECONDS` (default 45; the full walk is 600). Skips loudly where the programs are not
 //! installed (`apt-get install prometheus prometheus-node-exporter`).
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![expect(clippy::disallowed_methods, reason = "an end-to-end test starts processes and waits for them")]
 
 use std::io::{Read, Write};

@@ -1,0 +1,164 @@
+//! The shape of answers: forms, errors and statuses are Prometheus's, limits name their setting.
+
+mod house;
+
+use std::io::{Read, Write};
+
+use house::{House, Series, batch, directory, now_ms, start};
+
+#[track_caller]
+fn refused(house: &House, path: &str, status: u16, kind: &str, part: &str) {
+    let answer = house.get(path);
+    assert_eq!(answer.status, status, "{path}: {}", String::from_utf8_lossy(&answer.body));
+    let (found, text) = answer.error();
+    assert_eq!(found, kind, "{path}");
+    assert!(text.contains(part), "{path}: {text}");
+}
+
+#[test]
+fn errors_have_the_words_and_statuses_of_prometheus() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    refused(&house, "/api/v1/query", 400, "bad_data", "invalid parameter \"query\"");
+    refused(&house, "/api/v1/query?query=sum(", 400, "bad_data", "parse error");
+    refused(&house, "/api/v1/query?query=%ff", 400, "bad_data", "UTF-8");
+    refused(
+        &house,
+        "/api/v1/query?query=1&time=x",
+        400,
+        "bad_data",
+        "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+    );
+    let range = |more: &str| format!("/api/v1/query_range?query=1&{more}");
+    refused(&house, &range("start=2&end=1&step=1"), 400, "bad_data", "end timestamp must not be before start time");
+    refused(
+        &house,
+        &range("start=1&end=2&step=0"),
+        400,
+        "bad_data",
+        "zero or negative query resolution step widths are not accepted. Try a positive integer",
+    );
+    refused(&house, &range("start=1&end=2&step=x"), 400, "bad_data", "cannot parse \"x\" to a valid duration");
+    refused(
+        &house,
+        &range("start=0&end=11001&step=1"),
+        400,
+        "bad_data",
+        "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+    );
+    assert_eq!(house.get(&range("start=0&end=11000&step=1")).status, 200);
+    refused(&house, "/api/v1/series", 400, "bad_data", "no match[] parameter provided");
+    refused(&house, "/api/v1/series?match[]=%7B%7D", 400, "bad_data", "match[]");
+    refused(&house, "/api/v1/nosuch", 404, "not_found", "/api/v1/nosuch");
+    let answer = house.request("DELETE", "/api/v1/query", &[], b"");
+    assert_eq!((answer.status, answer.error().0.as_str()), (405, "bad_data"));
+    assert!(answer.head.to_ascii_lowercase().contains("allow: get, post"), "{}", answer.head);
+}
+
+#[test]
+fn scalars_strings_and_odd_values_are_written_as_prometheus_does() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    assert_eq!(house.query("1e21", 1_500)["result"], serde_json::json!([1.5, "1e+21"]));
+    assert_eq!(house.query("\"a\"", 1_000)["result"], serde_json::json!([1, "a"]));
+    assert_eq!(house.query("-1/0", 0)["result"][1], "-Inf");
+    let parsed = house.get("/api/v1/parse_query?query=-a").json();
+    assert_eq!(parsed["data"]["type"], "unaryExpr");
+    assert_eq!(house.get("/api/v1/format_query?query=1%2B1").json()["data"], "1 + 1");
+    let now = now_ms();
+    let exemplars = house
+        .post("/api/v1/query_exemplars", &[("query", "test"), ("start", &now.to_string()), ("end", &now.to_string())]);
+    assert_eq!(exemplars.json(), serde_json::json!({"status": "success", "data": []}));
+    let build = house.get("/api/v1/status/buildinfo").json();
+    assert!(build["data"]["version"].as_str().unwrap().starts_with("3."), "{build}");
+    assert!(build["data"].get("features").is_none(), "{build}");
+}
+
+#[test]
+fn limits_of_requests_name_their_setting() {
+    let dir = directory();
+    let house = start(
+        dir.path(),
+        &[
+            "--limit-body-bytes-max",
+            "1000",
+            "--limit-query-text-bytes-max",
+            "100",
+            "--limit-decompressed-bytes-max",
+            "5000",
+        ],
+    );
+    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
+    let answer = house.request("POST", "/api/v1/write", &headers, &[0; 2000]);
+    assert_eq!(answer.status, 413);
+    assert!(answer.error().1.contains("`body_bytes_max`"));
+    let answer = house.request("POST", "/api/v1/write", &headers, &house::compress(&[0; 6000]));
+    assert_eq!(answer.status, 413, "{}", String::from_utf8_lossy(&answer.body));
+    assert!(answer.error().1.contains("`decompressed_bytes_max`"));
+    let long = "1+".repeat(60) + "1";
+    assert_eq!(house.post("/api/v1/query", &[("query", &long)]).status, 400);
+    let huge = "1".repeat(80_000);
+    let answer = house.post("/api/v1/query", &[("query", &huge)]);
+    assert_eq!(answer.status, 413);
+    assert!(answer.error().1.contains("`query_text_bytes_max`"));
+}
+
+#[test]
+fn a_body_that_is_no_remote_write_is_refused_with_a_reason() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let write = |headers: &[(&str, &str)], body: &[u8]| house.request("POST", "/api/v1/write", headers, body);
+    assert_eq!(write(&[("Content-Type", "text/plain")], b"").status, 415);
+    assert_eq!(write(&[("Content-Encoding", "br")], b"").status, 415);
+    let v2 = [("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
+    assert_eq!(write(&v2, b"").status, 415);
+    assert_eq!(write(&[], b"garbage").error().0, "bad_data");
+    assert_eq!(write(&[], &house::compress(b"\xff\xff\xff")).status, 400);
+    assert_eq!(write(&[], &house::compress(b"")).status, 204);
+}
+
+#[test]
+fn queries_beyond_their_limits_are_answered_422() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-query-samples-max", "50"]);
+    let now = now_ms();
+    let samples: Vec<(i64, f64)> = (0..100).map(|i| (now - i * 1000, 1.0)).rev().collect();
+    assert_eq!(house.write(&batch(&[(&[("__name__", "x")], &samples)])).status, 204);
+    refused(&house, "/api/v1/query?query=sum_over_time(x[1h])", 422, "execution", "`query_samples_max`");
+    refused(&house, "/api/v1/query?query=sum_over_time(x[5y:1ms])", 422, "execution", "`query_subquery_steps_max`");
+}
+
+#[test]
+fn a_slow_body_is_given_up_and_a_connection_serves_many_requests() {
+    let dir = directory();
+    let house = start(dir.path(), &["--http-body-ms-max", "100"]);
+    let answer = house.raw(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab");
+    assert_eq!((answer.status, answer.error().0.as_str()), (408, "timeout"));
+
+    let mut stream = house.connect();
+    for _ in 0..3 {
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = vec![0; 512];
+        let read = stream.read(&mut answer).unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
+    assert_eq!(house.raw(b"GET /-/healthy HTTP/1.1\r\nConnection: close\r\n\r\n").status, 400);
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    let names: Vec<String> = (0..20_000).map(|i| format!("{i:05}")).collect();
+    let series: Vec<[(&str, &str); 2]> = names.iter().map(|n| [("__name__", "many"), ("n", n.as_str())]).collect();
+    let sample = [(now, 1.0)];
+    let written: Vec<Series<'_>> = series.iter().map(|labels| (&labels[..], &sample[..])).collect();
+    assert_eq!(house.write(&batch(&written)).status, 204);
+    let answer = house.post("/api/v1/query", &[("query", "many")]);
+    assert!(answer.head.to_ascii_lowercase().contains("transfer-encoding: chunked"), "{}", answer.head);
+    assert_eq!(answer.json()["data"]["result"].as_array().unwrap().len(), 20_000);
+    let limited = house.post("/api/v1/query", &[("query", "many"), ("limit", "3")]).json();
+    assert_eq!(limited["data"]["result"].as_array().unwrap().len(), 3);
+    assert_eq!(limited["warnings"][0], "results truncated due to limit");
+}
