@@ -114,3 +114,17 @@ impl Error {
         }
     }
 }
+
+impl From<varve_wal::Error> for Error {
+    fn from(error: varve_wal::Error) -> Error {
+        match error {
+            varve_wal::Error::Full { path, source } => Error::Full { doing: "writing", path, source },
+            varve_wal::Error::Io { doing, path, source } => Error::Io { doing, path, source },
+            varve_wal::Error::Limit { limit, max, got, setting } => Error::Limit { limit, max, got, setting },
+            varve_wal::Error::Version { path, found, newest } => {
+                Error::Version { path, found: found.into(), oldest: 1, newest: newest.into() }
+            }
+            other => Error::Log(other.to_string()),
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! EngineSettings: what two users would want different of the engine, with units, ranges and defaults.
 
-use varve_model::Millis;
-
 use crate::error::{Error, Result};
 
 /// Settings of the engine. Field names are the setting names.
@@ -23,6 +21,8 @@ pub struct EngineSettings {
     pub log_file_bytes: u64,
     /// Milliseconds for which log files are kept for consumers after they were flushed; 0 removes them at once.
     pub log_retention_ms: i64,
+    /// Threads that read the log back when the directory is opened; each takes whole partitions.
+    pub replay_threads: u32,
 }
 
 impl Default for EngineSettings {
@@ -36,6 +36,7 @@ impl Default for EngineSettings {
             block_cache_bytes: 64 << 20,
             log_file_bytes: 64 << 20,
             log_retention_ms: 0,
+            replay_threads: 8,
         }
     }
 }
@@ -63,10 +64,5 @@ impl EngineSettings {
             return fault("log_file_bytes", "must be 65536 to 4294967296");
         }
         Ok(())
-    }
-
-    /// The time before which samples are gone, `None` when retention is unlimited.
-    pub(crate) fn horizon(&self, now: Millis) -> Option<Millis> {
-        (self.retention_ms > 0).then(|| now.saturating_sub(self.retention_ms))
     }
 }

@@ -1,65 +1,395 @@
-//! Snapshot: what one query sees.
+//! Snapshot: what one query sees: the segments of one version and each shard's heads, consistent with each other.
+//!
+//! A series has parts: one a segment and one a head. Within a shard parts are in order of offsets, so that where a time
+//! was written twice the later part wins; a series lives in one shard only.
+//!
+//! Invariants:
+//! * Each label set is selected once, whatever the number of its parts.
+//! * `read` yields ascending unique times; parts that do not overlap in time are only appended.
 
-use varve_model::{Column, Labels, Matcher, Millis, TenantId, TimeRange};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::Result;
+use hashbrown::HashTable;
+use varve_model::{Column, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
+
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::head::registry::Registry;
+use crate::segment::ReadScratch;
+use crate::state::{LiveSegment, State};
 use crate::status::Cardinality;
+use crate::step::merge::overlay;
 
-/// A consistent view of heads and segments.
+/// A consistent view of heads and segments. What is written to a live head later becomes visible in it too, never
+/// partly undone; what is flushed or compacted meanwhile stays readable.
 #[derive(Clone, Debug)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    state: Arc<State>,
+    registries: Arc<[Arc<Registry>]>,
+}
 
-impl Snapshot {
-    /// The series that satisfy all matchers and may have samples in `range`, each label set once.
-    /// [`crate::Error::Limit`] when there are more than `series_max`.
-    pub fn select(&self, _: TenantId, _: &[Matcher], _: TimeRange, _series_max: u64) -> Result<Selection> {
-        unimplemented!()
+/// Where a part of a series lies.
+#[derive(Debug)]
+enum Source {
+    Segment(Arc<LiveSegment>),
+    Head(Arc<Head>),
+}
+
+/// Series of one shard that are being selected.
+struct Joining<'a> {
+    selection: &'a mut Selection,
+    /// Series by hash; numbers in `selection.series`, of this shard only.
+    by_hash: HashTable<u32>,
+    hashes: Vec<SeriesHash>,
+    first: usize,
+    series_max: u64,
+}
+
+impl Joining<'_> {
+    /// The number of the series with this hash; a new one gets its labels.
+    fn join(&mut self, hash: SeriesHash, labels: impl FnOnce() -> Result<Labels>) -> Result<u32> {
+        let (hashes, first) = (&self.hashes, self.first);
+        let at = |number: u32| hashes.get(number as usize - first).copied().unwrap_or_default();
+        if let Some(&number) = self.by_hash.find(hash.low(), |&number| at(number) == hash) {
+            return Ok(number);
+        }
+        let number = self.selection.series.len() as u32;
+        if u64::from(number) >= self.series_max {
+            return Err(Error::Limit {
+                limit: "series of a query",
+                max: self.series_max,
+                got: u64::from(number) + 1,
+                setting: "limits.query_series_max",
+            });
+        }
+        self.by_hash.insert_unique(hash.low(), number, |&number| at(number).low());
+        self.hashes.push(hash);
+        self.selection.series.push(Selected { labels: labels()?, parts: 0..0 });
+        Ok(number)
     }
 
-    /// Names of labels of the series that match, sorted.
-    pub fn label_names(&self, _: TenantId, _: &[Matcher], _: TimeRange) -> Result<Vec<String>> {
-        unimplemented!()
-    }
-
-    /// Values of a label among the series that match, sorted.
-    pub fn label_values(&self, _: TenantId, _name: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>> {
-        unimplemented!()
-    }
-
-    /// Where a tenant's series go, `top` entries a list.
-    pub fn cardinality(&self, _: TenantId, _top: usize) -> Result<Cardinality> {
-        unimplemented!()
+    fn part(&mut self, series: u32, id: u32) {
+        let source = (self.selection.sources.len() - 1) as u32;
+        self.selection.found.push((series, Part { source, id }));
     }
 }
 
-/// Selected series.
+impl Snapshot {
+    pub(crate) fn new(inner: &Inner) -> Snapshot {
+        let registries = (0..inner.partitions).map(|partition| inner.registry(partition)).collect();
+        Snapshot { state: inner.state.load(), registries }
+    }
+
+    /// The series that satisfy all matchers and have samples around `range`, each label set once.
+    /// [`crate::Error::Limit`] when there are more than `series_max`.
+    pub fn select(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        series_max: u64,
+    ) -> Result<Selection> {
+        let mut selection = Selection::default();
+        for partition in 0..self.state.shards.len() {
+            self.select_in(partition as u32, tenant, matchers, range, series_max, &mut selection)?;
+        }
+        selection.finish();
+        Ok(selection)
+    }
+
+    fn select_in(
+        &self,
+        partition: u32,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        series_max: u64,
+        selection: &mut Selection,
+    ) -> Result<()> {
+        let (Some(heads), Some(registry)) =
+            (self.state.shards.get(partition as usize), self.registries.get(partition as usize))
+        else {
+            return Ok(());
+        };
+        let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
+        // Live series first: their labels are shared, those of segments are read.
+        let known = if heads.is_empty() { Vec::new() } else { registry.select(tenant, matchers) };
+        let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
+        let mut present: Vec<Vec<usize>> = Vec::new();
+        for head in &heads {
+            let mut found = Vec::new();
+            head.keep_present(&ids, range, |at| found.push(at));
+            found.retain(|&at| known.get(at).is_some_and(|(_, known)| known.born <= head.epoch));
+            present.push(found);
+        }
+        let first = selection.series.len();
+        let mut joining = Joining { selection, by_hash: HashTable::new(), hashes: Vec::new(), first, series_max };
+        let mut numbers: Vec<Option<u32>> = vec![None; known.len()];
+        for found in &present {
+            for &at in found {
+                let (Some((_, known)), Some(number)) = (known.get(at), numbers.get_mut(at)) else { continue };
+                if number.is_none() {
+                    *number = Some(joining.join(known.hash, || Ok(known.labels.clone()))?);
+                }
+            }
+        }
+        // Parts in order of offsets: segments, frozen heads, the live head.
+        for live in self.state.version.of(partition) {
+            let segment = &live.segment;
+            let own = segment.meta().tenant(tenant);
+            if !own.is_some_and(|own| own.range.overlaps(&range)) {
+                continue;
+            }
+            let ids = segment.select(tenant, matchers, range)?;
+            if ids.is_empty() {
+                continue;
+            }
+            joining.selection.sources.push(Source::Segment(Arc::clone(live)));
+            let mut scratch = ReadScratch::default();
+            for id in ids {
+                let hash = segment.hash_with(&mut scratch, id)?;
+                let number = joining.join(hash, || segment.labels_with(&mut scratch, id))?;
+                joining.part(number, id);
+            }
+        }
+        for (head, found) in heads.iter().zip(&present) {
+            joining.selection.sources.push(Source::Head(Arc::clone(head)));
+            for &at in found {
+                if let (Some((id, _)), Some(Some(number))) = (known.get(at), numbers.get(at)) {
+                    joining.part(*number, *id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of labels of the series that match, sorted.
+    pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
+        let mut names = BTreeSet::new();
+        for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
+            for live in self.state.version.of(partition as u32) {
+                names.extend(live.segment.label_names(tenant, matchers, range)?);
+            }
+            self.each_live(heads, registry, tenant, matchers, range, &mut |labels| {
+                for (name, _) in labels.iter() {
+                    if !names.contains(name) {
+                        names.insert(name.to_owned());
+                    }
+                }
+            });
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Values of a label among the series that match, sorted.
+    pub fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let mut values = BTreeSet::new();
+        for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
+            for live in self.state.version.of(partition as u32) {
+                values.extend(live.segment.label_values(tenant, name, matchers, range)?);
+            }
+            self.each_live(heads, registry, tenant, matchers, range, &mut |labels| {
+                if let Some(value) = labels.get(name)
+                    && !values.contains(value)
+                {
+                    values.insert(value.to_owned());
+                }
+            });
+        }
+        Ok(values.into_iter().collect())
+    }
+
+    /// Calls `each` with the labels of the series that match and have samples in a head around `range`.
+    fn each_live(
+        &self,
+        heads: &crate::state::Heads,
+        registry: &Registry,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        each: &mut dyn FnMut(&Labels),
+    ) {
+        let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
+        if heads.is_empty() {
+            return;
+        }
+        let known = registry.select(tenant, matchers);
+        let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
+        let mut shown = vec![false; known.len()];
+        for head in heads {
+            head.keep_present(&ids, range, |at| {
+                if let (Some((_, known)), Some(shown)) = (known.get(at), shown.get_mut(at))
+                    && known.born <= head.epoch
+                    && !std::mem::replace(shown, true)
+                {
+                    each(&known.labels);
+                }
+            });
+        }
+    }
+
+    /// Where a tenant's live series go, `top` entries a list.
+    pub fn cardinality(&self, tenant: TenantId, top: usize) -> Result<Cardinality> {
+        let mut pairs: BTreeMap<(String, String), u64> = BTreeMap::new();
+        let mut cardinality = Cardinality::default();
+        for registry in self.registries.iter() {
+            cardinality.series += registry.series(tenant);
+            registry.each_term(tenant, &mut |name, value, series| {
+                *pairs.entry((name.to_owned(), value.to_owned())).or_default() += series;
+            });
+        }
+        cardinality.label_pairs = pairs.len() as u64;
+        let mut names: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for (name, value) in pairs.keys() {
+            let entry = names.entry(name.clone()).or_default();
+            entry.0 += 1;
+            entry.1 += value.len() as u64;
+        }
+        cardinality.label_names = names.len() as u64;
+        cardinality.values_by_label = biggest(names.iter().map(|(name, figures)| (name.clone(), figures.0)), top);
+        cardinality.bytes_by_label = biggest(names.iter().map(|(name, figures)| (name.clone(), figures.1)), top);
+        let metrics = pairs.iter().filter(|((name, _), _)| name == varve_model::labels::METRIC_NAME);
+        cardinality.by_metric = biggest(metrics.map(|((_, value), series)| (value.clone(), *series)), top);
+        let pairs = pairs.iter().map(|((name, value), series)| (format!("{name}={value}"), *series));
+        cardinality.by_pair = biggest(pairs, top);
+        Ok(cardinality)
+    }
+}
+
+/// The biggest first; of one size in order of names.
+fn biggest(figures: impl Iterator<Item = (String, u64)>, top: usize) -> Vec<(String, u64)> {
+    let mut figures: Vec<(String, u64)> = figures.collect();
+    figures.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    figures.truncate(top);
+    figures
+}
+
 #[derive(Debug)]
-pub struct Selection {}
+struct Selected {
+    labels: Labels,
+    parts: std::ops::Range<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    source: u32,
+    id: u32,
+}
+
+/// Selected series, by index.
+#[derive(Debug, Default)]
+pub struct Selection {
+    series: Vec<Selected>,
+    sources: Vec<Source>,
+    /// By series, each series' in order of offsets.
+    parts: Vec<Part>,
+    /// Parts as they were found; empty once finished.
+    found: Vec<(u32, Part)>,
+    /// Memory of reads, lent to one reader each.
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+/// What a read works with.
+#[derive(Debug, Default)]
+struct Scratch {
+    read: ReadScratch,
+    later: Column,
+    merged: Column,
+}
 
 impl Selection {
+    /// Brings the parts in order of series.
+    fn finish(&mut self) {
+        let mut found = std::mem::take(&mut self.found);
+        // Stable: each series' parts stay in order of offsets.
+        found.sort_by_key(|(series, _)| *series);
+        for (at, (series, _)) in found.iter().enumerate() {
+            if let Some(selected) = self.series.get_mut(*series as usize) {
+                if selected.parts.is_empty() {
+                    selected.parts.start = at as u32;
+                }
+                selected.parts.end = at as u32 + 1;
+            }
+        }
+        self.parts = found.into_iter().map(|(_, part)| part).collect();
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.series.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.series.is_empty()
     }
 
-    /// Labels of series `index`.
-    pub fn labels(&self, _index: usize) -> Labels {
-        unimplemented!()
+    /// Labels of series `index`; empty when there is no such series.
+    pub fn labels(&self, index: usize) -> Labels {
+        self.series.get(index).map(|selected| selected.labels.clone()).unwrap_or_default()
+    }
+
+    fn parts(&self, index: usize) -> impl DoubleEndedIterator<Item = (&Source, u32)> {
+        let range = self.series.get(index).map(|selected| selected.parts.clone()).unwrap_or_default();
+        let parts = self.parts.get(range.start as usize..range.end as usize).unwrap_or_default();
+        parts.iter().filter_map(|part| Some((self.sources.get(part.source as usize)?, part.id)))
     }
 
     /// Clears `column` and fills it with the samples of series `index` in `range`, the later write where one time was
     /// written twice.
-    pub fn read(&self, _index: usize, _range: TimeRange, _column: &mut Column) -> Result<()> {
-        unimplemented!()
+    pub fn read(&self, index: usize, range: TimeRange, column: &mut Column) -> Result<()> {
+        column.clear();
+        let lent = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = lent.unwrap_or_default();
+        scratch.later.clear();
+        let result = self.read_parts(index, range, column, &mut scratch);
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        result
+    }
+
+    fn read_parts(&self, index: usize, range: TimeRange, column: &mut Column, scratch: &mut Scratch) -> Result<()> {
+        for (number, (source, id)) in self.parts(index).enumerate() {
+            let into = if number == 0 { &mut *column } else { &mut scratch.later };
+            match source {
+                Source::Segment(live) if live.entry.range.overlaps(&range) => {
+                    live.segment.read_with(&mut scratch.read, id, range, into)?;
+                }
+                Source::Segment(_) => {}
+                Source::Head(head) => head.read(id, range, into),
+            }
+            if number > 0 {
+                overlay(column, &mut scratch.later, &mut scratch.merged);
+            }
+        }
+        Ok(())
     }
 
     /// The newest float sample in `range` when it can be had without decoding; `None` when the caller must read.
-    pub fn newest(&self, _index: usize, _range: TimeRange) -> Option<Option<(Millis, f64)>> {
-        unimplemented!()
+    pub fn newest(&self, index: usize, range: TimeRange) -> Option<Option<(Millis, f64)>> {
+        let mut parts = self.parts(index).rev();
+        let (Source::Head(head), id) = parts.next()? else { return None };
+        let (time, value) = head.newest(id)?;
+        if !range.contains(time) {
+            return None;
+        }
+        // An earlier part that reaches behind it would be newer.
+        for (source, id) in parts {
+            let newest = match source {
+                Source::Segment(live) => live.entry.range.max,
+                Source::Head(head) => head.newest(id)?.0,
+            };
+            if newest > time {
+                return None;
+            }
+        }
+        Some(Some((time, value)))
     }
 }

@@ -48,6 +48,8 @@ pub struct ShardStatus {
     pub head_samples: u64,
     /// Closed and open chunks of the live head.
     pub head_chunks: u64,
+    /// Bytes of the label index and of the table of live series, label texts apart.
+    pub index_bytes: u64,
     /// Samples accepted since the engine was opened.
     pub samples_accepted: u64,
     /// Samples refused since the engine was opened.

@@ -150,6 +150,7 @@ settings! {
     block_cache_bytes: Bytes = "Decoded blocks of segments kept for queries.";
     log_file_bytes: Bytes = "Size of one log file.";
     log_retention_ms: Millis = "How long log files are kept for consumers after they were flushed; 0 removes them at once.";
+    replay_threads: Count = "Threads that read the log back at the start; each takes whole partitions.";
 
     [limits: Limits]
     body_bytes_max: Bytes = "Bytes of a request body as sent; more is answered 413.";

@@ -1,0 +1,376 @@
+//! Series: one series' samples in a head: closed chunks, the chunk that grows, and at the side what did not ascend.
+//!
+//! Invariants:
+//! * Times in the chunks ascend strictly, over all chunks.
+//! * A late sample (not behind the last of the chunks) came after every chunk sample of its time: it wins over the
+//!   chunks, and among late samples the one that came last wins.
+//! * A float that comes removes a histogram of its time; so a histogram that is there wins over floats of its time.
+
+use varve_model::{Column, Histogram, Millis, TimeRange};
+
+use crate::codec::gorilla::{self, Appender};
+
+/// Samples after which a chunk is closed. Long enough that its first sample (16 bytes) costs little, short enough that a
+/// reader of a short range decodes little.
+const CHUNK_SAMPLES: usize = 240;
+/// Late samples at which overwritten ones are looked for.
+const LATE_COMPACT: usize = 64;
+
+#[derive(Debug)]
+struct Chunk {
+    first: Millis,
+    last: Millis,
+    count: u32,
+    bytes: Box<[u8]>,
+}
+
+/// What is rare in a series.
+#[derive(Debug, Default)]
+struct Side {
+    /// In order of arrival.
+    late: Vec<(Millis, f64)>,
+    /// In order of times, each once.
+    histograms: Vec<(Millis, Histogram)>,
+    /// Late samples at which to compact next.
+    compact_at: usize,
+}
+
+/// One series' samples in a head.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    open: Appender,
+    closed: Vec<Chunk>,
+    side: Option<Box<Side>>,
+}
+
+const _: () = assert!(size_of::<Series>() <= 88);
+
+/// Rough bytes of a histogram in memory.
+fn histogram_bytes(histogram: &Histogram) -> i64 {
+    let floats = histogram.positive.len() + histogram.negative.len() + histogram.custom_bounds.len();
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    (size_of::<(Millis, Histogram)>() + 8 * (floats + spans)) as i64
+}
+
+impl Series {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.count() == 0 && self.side.is_none()
+    }
+
+    pub(crate) fn chunks(&self) -> u64 {
+        self.closed.len() as u64 + u64::from(self.open.count() > 0)
+    }
+
+    /// Adds samples; returns how many were late and by how many bytes the series grew.
+    #[inline]
+    pub(crate) fn push_floats(&mut self, times: &[Millis], values: &[f64]) -> (u64, i64) {
+        let before = self.open.heap_bytes() as i64;
+        let (mut late, mut bytes) = (0, 0);
+        for (&time, &value) in times.iter().zip(values) {
+            if self.open.last_time().is_some_and(|last| time <= last) {
+                bytes += self.push_late(time, value);
+                late += 1;
+                continue;
+            }
+            if self.open.count() >= CHUNK_SAMPLES {
+                bytes += self.close();
+            }
+            self.open.push(time, value);
+            if let Some(side) = &mut self.side {
+                bytes -= side.remove_histogram(time);
+            }
+        }
+        (late, bytes + self.open.heap_bytes() as i64 - before)
+    }
+
+    /// Closes the chunk that grows. The return accounts for the closed chunk only: the caller compares the open one.
+    #[cold]
+    fn close(&mut self) -> i64 {
+        let chunk = std::mem::take(&mut self.open);
+        let (Some(first), Some(last)) = (chunk.first_time(), chunk.last_time()) else { return 0 };
+        let count = chunk.count() as u32;
+        let before = self.closed.capacity();
+        if self.closed.len() == before {
+            self.closed.reserve_exact((before / 2).max(1));
+        }
+        let bytes = chunk.into_bytes().into_boxed_slice();
+        let grown = bytes.len() as i64 + ((self.closed.capacity() - before) * size_of::<Chunk>()) as i64;
+        self.closed.push(Chunk { first, last, count, bytes });
+        grown
+    }
+
+    #[cold]
+    fn push_late(&mut self, time: Millis, value: f64) -> i64 {
+        let had_side = self.side.is_some();
+        let side = self.side.get_or_insert_default();
+        let before = side.late.capacity();
+        let mut bytes = if had_side { 0 } else { size_of::<Side>() as i64 };
+        bytes -= side.remove_histogram(time);
+        match side.late.last_mut() {
+            Some(last) if last.0 == time => last.1 = value,
+            _ => side.late.push((time, value)),
+        }
+        if side.late.len() >= side.compact_at.max(LATE_COMPACT) {
+            sort_later_wins(&mut side.late);
+            side.compact_at = 2 * side.late.len();
+        }
+        bytes + (side.late.capacity() as i64 - before as i64) * size_of::<(Millis, f64)>() as i64
+    }
+
+    /// Adds a histogram; returns whether it did not ascend and by how many bytes the series grew.
+    pub(crate) fn push_histogram(&mut self, time: Millis, histogram: &Histogram) -> (bool, i64) {
+        let had_side = self.side.is_some();
+        let ascends = self.open.last_time().is_none_or(|last| time > last);
+        let side = self.side.get_or_insert_default();
+        let mut bytes = if had_side { 0 } else { size_of::<Side>() as i64 };
+        bytes += histogram_bytes(histogram);
+        match side.histograms.binary_search_by_key(&time, |(time, _)| *time) {
+            Ok(at) => {
+                if let Some(old) = side.histograms.get_mut(at) {
+                    bytes -= histogram_bytes(&old.1);
+                    old.1 = histogram.clone();
+                }
+                (true, bytes)
+            }
+            Err(at) => {
+                let late = !ascends || at < side.histograms.len();
+                side.histograms.insert(at, (time, histogram.clone()));
+                (late, bytes)
+            }
+        }
+    }
+
+    /// From the oldest to the newest sample; `None` when there is none.
+    fn range(&self) -> Option<TimeRange> {
+        let mut range = TimeRange { min: Millis::MAX, max: Millis::MIN };
+        if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time()) {
+            range = TimeRange { min: self.closed.first().map_or(first, |chunk| chunk.first), max: last };
+        }
+        if let Some(side) = &self.side {
+            for &(time, _) in &side.late {
+                range.min = range.min.min(time);
+            }
+            if let (Some((first, _)), Some((last, _))) = (side.histograms.first(), side.histograms.last()) {
+                range = TimeRange { min: range.min.min(*first), max: range.max.max(*last) };
+            }
+        }
+        (range.min <= range.max).then_some(range)
+    }
+
+    /// Whether there may be a sample in `range`: one on each side of it is enough.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        self.range().is_some_and(|own| own.overlaps(&range))
+    }
+
+    /// The newest float; `None` when there are histograms or no sample.
+    pub(crate) fn newest(&self) -> Option<(Millis, f64)> {
+        let (time, value) = (self.open.last_time()?, self.open.last_value()?);
+        let Some(side) = &self.side else { return Some((time, value)) };
+        if !side.histograms.is_empty() {
+            return None;
+        }
+        let rewritten = side.late.iter().rev().find(|(late, _)| *late == time);
+        Some((time, rewritten.map_or(value, |(_, value)| *value)))
+    }
+
+    /// Copies what overlaps `range`: short, for the lock is held.
+    pub(crate) fn copy(&self, range: TimeRange, out: &mut Copied) {
+        for chunk in &self.closed {
+            if (TimeRange { min: chunk.first, max: chunk.last }).overlaps(&range) {
+                out.push(&chunk.bytes, chunk.count as usize);
+            }
+        }
+        if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time())
+            && (TimeRange { min: first, max: last }).overlaps(&range)
+        {
+            out.push(self.open.bytes(), self.open.count());
+        }
+        if let Some(side) = &self.side {
+            out.late.extend(side.late.iter().filter(|(time, _)| range.contains(*time)));
+            out.histograms.extend(side.histograms.iter().filter(|(time, _)| range.contains(*time)).cloned());
+        }
+    }
+}
+
+impl Side {
+    /// Removes the histogram of a time; returns its bytes.
+    fn remove_histogram(&mut self, time: Millis) -> i64 {
+        match self.histograms.binary_search_by_key(&time, |(time, _)| *time) {
+            Ok(at) => histogram_bytes(&self.histograms.remove(at).1),
+            Err(_) => 0,
+        }
+    }
+}
+
+/// Sorts by time; of one time the last stays.
+fn sort_later_wins(samples: &mut Vec<(Millis, f64)>) {
+    samples.sort_by_key(|(time, _)| *time);
+    samples.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = later.1;
+        }
+        same
+    });
+}
+
+/// A copy of what a series holds, decoded outside the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    bytes: Vec<u8>,
+    chunks: Vec<(usize, usize)>,
+    late: Vec<(Millis, f64)>,
+    histograms: Vec<(Millis, Histogram)>,
+}
+
+impl Copied {
+    fn push(&mut self, bytes: &[u8], count: usize) {
+        self.bytes.extend_from_slice(bytes);
+        self.chunks.push((self.bytes.len(), count));
+    }
+
+    /// Appends the samples in `range` to `column`, in order of times.
+    pub(crate) fn decode(mut self, range: TimeRange, column: &mut Column) {
+        let begin = column.times.len();
+        let mut at = 0;
+        for (end, count) in self.chunks {
+            let chunk = self.bytes.get(at..end).unwrap_or_default();
+            // Bytes that our own appender made in this process: what cannot be decoded is a bug.
+            let decoded = gorilla::decode(chunk, count, &mut column.times, &mut column.values);
+            assert!(decoded.is_ok(), "a chunk of the head cannot be decoded: {decoded:?}");
+            at = end;
+        }
+        trim(begin, range, column);
+        if !self.late.is_empty() {
+            sort_later_wins(&mut self.late);
+            let times: Vec<Millis> = self.late.iter().map(|(time, _)| *time).collect();
+            let values: Vec<f64> = self.late.iter().map(|(_, value)| *value).collect();
+            merge_later(begin, &times, &values, column);
+        }
+        if !self.histograms.is_empty() {
+            drop_floats_at(begin, &self.histograms, column);
+            column.histograms.extend(self.histograms);
+        }
+    }
+}
+
+/// Removes floats from `begin` on that lie outside `range`.
+fn trim(begin: usize, range: TimeRange, column: &mut Column) {
+    let own = column.times.get(begin..).unwrap_or_default();
+    let first = begin + own.partition_point(|&time| time < range.min);
+    let last = begin + own.partition_point(|&time| time <= range.max);
+    column.times.truncate(last);
+    column.values.truncate(last);
+    if first > begin {
+        column.times.drain(begin..first.min(last));
+        column.values.drain(begin..first.min(last));
+    }
+}
+
+/// Merges later samples (ascending, unique) into the floats from `begin` on; they win where times are equal.
+fn merge_later(begin: usize, times: &[Millis], values: &[f64], column: &mut Column) {
+    let old_times = column.times.split_off(begin);
+    let old_values = column.values.split_off(begin);
+    let mut old = old_times.into_iter().zip(old_values).peekable();
+    for (&time, &value) in times.iter().zip(values) {
+        while let Some((earlier, kept)) = old.next_if(|(earlier, _)| *earlier < time) {
+            column.times.push(earlier);
+            column.values.push(kept);
+        }
+        let _overwritten = old.next_if(|(same, _)| *same == time);
+        column.times.push(time);
+        column.values.push(value);
+    }
+    for (time, value) in old {
+        column.times.push(time);
+        column.values.push(value);
+    }
+}
+
+/// Removes floats from `begin` on at times that have a histogram.
+fn drop_floats_at(begin: usize, histograms: &[(Millis, Histogram)], column: &mut Column) {
+    let mut kept = begin;
+    for i in begin..column.times.len() {
+        let (Some(&time), Some(&value)) = (column.times.get(i), column.values.get(i)) else { break };
+        if histograms.binary_search_by_key(&time, |(time, _)| *time).is_err() {
+            if let (Some(to_time), Some(to_value)) = (column.times.get_mut(kept), column.values.get_mut(kept)) {
+                (*to_time, *to_value) = (time, value);
+            }
+            kept += 1;
+        }
+    }
+    column.times.truncate(kept);
+    column.values.truncate(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn read(series: &Series, range: TimeRange) -> Vec<(Millis, f64)> {
+        let mut copied = Copied::default();
+        series.copy(range, &mut copied);
+        let mut column = Column::default();
+        copied.decode(range, &mut column);
+        assert!(column.times.is_sorted_by(|a, b| a < b));
+        column.times.into_iter().zip(column.values).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_order_reads_like_a_map(
+            writes in proptest::collection::vec((0i64..400, 0u32..1000, 0u8..10), 0..900),
+            ends in (0i64..400, 0i64..400),
+            ascending in any::<bool>(),
+        ) {
+            let mut series = Series::default();
+            let mut floats = BTreeMap::new();
+            let mut histograms = BTreeMap::new();
+            let mut bytes = 0;
+            for (i, &(time, value, kind)) in writes.iter().enumerate() {
+                let time = if ascending && i % 7 != 0 { i as i64 } else { time };
+                if kind == 0 {
+                    let histogram = Histogram { sum: f64::from(value), ..Histogram::default() };
+                    bytes += series.push_histogram(time, &histogram).1;
+                    floats.remove(&time);
+                    histograms.insert(time, histogram);
+                } else {
+                    bytes += series.push_floats(&[time], &[f64::from(value)]).1;
+                    histograms.remove(&time);
+                    floats.insert(time, f64::from(value));
+                }
+            }
+            prop_assert!(bytes >= 0);
+            let range = TimeRange { min: ends.0.min(ends.1), max: ends.0.max(ends.1) };
+            let expected: Vec<(i64, f64)> = floats.range(range.min..=range.max).map(|(t, v)| (*t, *v)).collect();
+            prop_assert_eq!(read(&series, range), expected.clone());
+            let mut copied = Copied::default();
+            series.copy(range, &mut copied);
+            let mut column = Column::default();
+            copied.decode(range, &mut column);
+            let found: Vec<i64> = column.histograms.iter().map(|(time, _)| *time).collect();
+            let wanted: Vec<i64> = histograms.range(range.min..=range.max).map(|(time, _)| *time).collect();
+            prop_assert_eq!(found, wanted);
+            if histograms.is_empty() {
+                prop_assert_eq!(series.newest(), floats.last_key_value().map(|(t, v)| (*t, *v)));
+            } else if let Some(newest) = series.newest() {
+                prop_assert_eq!(Some(newest), floats.last_key_value().map(|(t, v)| (*t, *v)));
+            }
+            prop_assert!(expected.is_empty() || series.overlaps(range));
+        }
+    }
+
+    #[test]
+    fn rewriting_one_time_does_not_grow() {
+        let mut series = Series::default();
+        for i in 0..10_000 {
+            series.push_floats(&[5], &[f64::from(i)]);
+            series.push_floats(&[i64::from(i % 3)], &[f64::from(i)]);
+        }
+        assert!(series.side.as_ref().unwrap().late.capacity() <= 4 * LATE_COMPACT);
+        assert_eq!(read(&series, TimeRange::ALL), [(0, 9999.0), (1, 9997.0), (2, 9998.0), (5, 9999.0)]);
+    }
+}

@@ -1,0 +1,174 @@
+//! Catalog: the sum of all manifest edits.
+
+use std::collections::BTreeMap;
+
+use varve_model::write::Metadata;
+use varve_model::{TenantId, TenantName};
+
+use super::{Edit, SegmentEntry};
+
+/// Edits in one part of a snapshot: keeps a record far below the size of a log file.
+const PART_EDITS: usize = 2000;
+/// Bytes of text in one part of a snapshot.
+const PART_BYTES: usize = 256 << 10;
+
+/// What the manifest says.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Catalog {
+    /// Number of partitions; 0 before the directory was made.
+    pub(crate) partitions: u32,
+    pub(crate) tenants: BTreeMap<TenantId, TenantName>,
+    /// By tenant and family.
+    pub(crate) metadata: BTreeMap<(TenantId, String), Metadata>,
+    /// Live segments by id.
+    pub(crate) segments: BTreeMap<u64, SegmentEntry>,
+    /// Per partition the offset below which everything is in segments.
+    pub(crate) applied: BTreeMap<u32, u64>,
+}
+
+impl Catalog {
+    /// Takes in an edit; parts of snapshots are [`Replay`]'s business.
+    pub(crate) fn apply(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Snapshot { .. } => {}
+            Edit::Directory { partitions } => self.partitions = *partitions,
+            Edit::Tenant { id, name } => {
+                self.tenants.insert(*id, name.clone());
+            }
+            Edit::Metadata { tenant, metadata } => {
+                self.metadata.insert((*tenant, metadata.family.clone()), metadata.clone());
+            }
+            Edit::Add(segment) => {
+                self.segments.insert(segment.id, segment.clone());
+            }
+            Edit::Remove { id } => {
+                self.segments.remove(id);
+            }
+            Edit::Applied { partition, offset } => {
+                self.applied.insert(*partition, *offset);
+            }
+        }
+    }
+
+    /// The catalog as records: each a list of edits, the first of which is [`Edit::Snapshot`].
+    pub(crate) fn snapshot(&self) -> Vec<Vec<Edit>> {
+        let mut edits = Vec::new();
+        if self.partitions > 0 {
+            edits.push(Edit::Directory { partitions: self.partitions });
+        }
+        edits.extend(self.tenants.iter().map(|(id, name)| Edit::Tenant { id: *id, name: name.clone() }));
+        edits.extend(self.segments.values().cloned().map(Edit::Add));
+        edits.extend(
+            self.applied.iter().map(|(partition, offset)| Edit::Applied { partition: *partition, offset: *offset }),
+        );
+        edits.extend(
+            self.metadata.iter().map(|((tenant, _), m)| Edit::Metadata { tenant: *tenant, metadata: m.clone() }),
+        );
+        let mut parts: Vec<Vec<Edit>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for edit in edits {
+            let text = match &edit {
+                Edit::Metadata { metadata: m, .. } => m.family.len() + m.help.len() + m.unit.len(),
+                _ => 0,
+            };
+            if let Some(part) = parts.last_mut()
+                && (part.len() >= PART_EDITS || bytes + text > PART_BYTES)
+                && !part.is_empty()
+            {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += text;
+            if let Some(part) = parts.last_mut() {
+                part.push(edit);
+            }
+        }
+        let count = parts.len();
+        for (number, part) in parts.iter_mut().enumerate() {
+            part.insert(0, Edit::Snapshot { part: number as u32, last: number + 1 == count });
+        }
+        parts
+    }
+}
+
+/// Rebuilds a catalog from records in their order. A snapshot that is not complete has no effect.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    catalog: Catalog,
+    /// Parts read so far of a snapshot, and how many.
+    building: Option<(Catalog, u32)>,
+}
+
+impl Replay {
+    pub(crate) fn apply(&mut self, record: &[Edit]) {
+        let Some(Edit::Snapshot { part, last }) = record.first() else {
+            // An edit between the parts of a snapshot cannot be: the snapshot was given up.
+            self.building = None;
+            record.iter().for_each(|edit| self.catalog.apply(edit));
+            return;
+        };
+        let (mut building, expected) = match self.building.take() {
+            _ if *part == 0 => (Catalog::default(), 0),
+            Some(building) => building,
+            None => return,
+        };
+        if *part != expected {
+            return;
+        }
+        record.iter().for_each(|edit| building.apply(edit));
+        if *last {
+            self.catalog = building;
+        } else {
+            self.building = Some((building, expected + 1));
+        }
+    }
+
+    pub(crate) fn finish(self) -> Catalog {
+        self.catalog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use varve_model::TimeRange;
+
+    fn big() -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.apply(&Edit::Directory { partitions: 3 });
+        for id in 0..5000u64 {
+            let range = TimeRange { min: id as i64, max: id as i64 + 5 };
+            let (first, end) = (id * 10, id * 10 + 10);
+            let entry =
+                SegmentEntry { id, partition: 1, level: 0, range, first, end, series: 1, samples: 10, bytes: 100 };
+            catalog.apply(&Edit::Add(entry));
+            let metadata = Metadata { family: format!("f{id}"), help: "h".repeat(100), ..Metadata::default() };
+            catalog.apply(&Edit::Metadata { tenant: TenantId(1), metadata });
+        }
+        catalog.apply(&Edit::Applied { partition: 1, offset: 50_000 });
+        catalog
+    }
+
+    #[test]
+    fn a_snapshot_in_parts_replaces_all_that_was_before() {
+        let catalog = big();
+        let parts = catalog.snapshot();
+        assert!(parts.len() > 2);
+        let mut replay = Replay::default();
+        replay.apply(&[Edit::Applied { partition: 2, offset: 9 }, Edit::Remove { id: 5 }]);
+        parts.iter().for_each(|part| replay.apply(part));
+        assert_eq!(replay.finish(), catalog);
+    }
+
+    #[test]
+    fn an_unfinished_snapshot_has_no_effect() {
+        let parts = big().snapshot();
+        let mut replay = Replay::default();
+        let edit = Edit::Applied { partition: 2, offset: 9 };
+        replay.apply(std::slice::from_ref(&edit));
+        parts.iter().take(parts.len() - 1).for_each(|part| replay.apply(part));
+        let mut expected = Catalog::default();
+        expected.apply(&edit);
+        assert_eq!(replay.finish(), expected);
+    }
+}

@@ -1,0 +1,110 @@
+//! State: what readers see, published whole: one `Version` of the segments and each shard's heads.
+//!
+//! Invariants:
+//! * Head, frozen heads and segments of a state cover each offset once: a flush takes the frozen head out and puts its
+//!   segments in within one publication. So no snapshot sees a sample twice or not at all.
+//! * States are changed under one lock and read without.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::head::{FrozenHead, Head};
+use crate::manifest::SegmentEntry;
+use crate::segment::Segment;
+
+/// An open segment and what the manifest says of it.
+pub(crate) struct LiveSegment {
+    pub(crate) entry: SegmentEntry,
+    pub(crate) path: PathBuf,
+    pub(crate) segment: Arc<Segment>,
+}
+
+impl fmt::Debug for LiveSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LiveSegment({:?})", self.entry)
+    }
+}
+
+/// The live segments, in order of partition, then offset, then time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Version {
+    pub(crate) segments: Vec<Arc<LiveSegment>>,
+    /// Per partition the offset below which everything is in segments.
+    pub(crate) applied: BTreeMap<u32, u64>,
+    /// Live segments that could not be read when the directory was opened.
+    pub(crate) unreadable: Vec<SegmentEntry>,
+}
+
+impl Version {
+    /// This version with changes.
+    pub(crate) fn with(&self, add: Vec<Arc<LiveSegment>>, remove: &[u64], applied: Option<(u32, u64)>) -> Version {
+        let mut next = self.clone();
+        next.segments.retain(|live| !remove.contains(&live.entry.id));
+        next.segments.extend(add);
+        next.segments.sort_by_key(|live| {
+            let entry = &live.entry;
+            (entry.partition, entry.first, entry.end, entry.range.min, entry.id)
+        });
+        if let Some((partition, offset)) = applied {
+            next.applied.insert(partition, offset);
+        }
+        next
+    }
+
+    /// The live segments of a partition, in order of offsets: later ones win.
+    pub(crate) fn of(&self, partition: u32) -> impl Iterator<Item = &Arc<LiveSegment>> {
+        self.segments.iter().filter(move |live| live.entry.partition == partition)
+    }
+}
+
+/// One shard's heads.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    pub(crate) live: Arc<Head>,
+    /// Oldest first; all before `live`.
+    pub(crate) frozen: Vec<Arc<FrozenHead>>,
+}
+
+impl Heads {
+    /// All heads, oldest first: later ones win.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Head>> {
+        self.frozen.iter().map(|frozen| &frozen.head).chain(std::iter::once(&self.live))
+    }
+}
+
+/// What readers see.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) version: Arc<Version>,
+    /// By partition.
+    pub(crate) shards: Vec<Heads>,
+}
+
+/// The published state.
+#[derive(Debug)]
+pub(crate) struct Published {
+    now: ArcSwap<State>,
+    change: Mutex<()>,
+}
+
+impl Published {
+    pub(crate) fn new(state: State) -> Published {
+        Published { now: ArcSwap::from_pointee(state), change: Mutex::new(()) }
+    }
+
+    pub(crate) fn load(&self) -> Arc<State> {
+        self.now.load_full()
+    }
+
+    /// Publishes a changed state.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = State::clone(&self.now.load());
+        change(&mut next);
+        self.now.store(Arc::new(next));
+    }
+}
