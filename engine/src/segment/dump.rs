@@ -18,8 +18,12 @@ pub fn dump(env: &Env, path: &Path, out: &mut dyn Write) -> Result<()> {
 }
 
 impl Segment {
-    /// Writes the segment as text.
-    pub fn dump(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes what the segment is and where its bytes go.
+    pub fn dump_sections(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.dump_blocks(out, false)
+    }
+
+    fn dump_blocks(&self, out: &mut dyn Write, each: bool) -> io::Result<()> {
         let meta = self.meta();
         let header = &meta.header;
         writeln!(
@@ -38,7 +42,7 @@ impl Segment {
                 blocks.len(),
                 self.directory.units(section)
             )?;
-            for block in blocks {
+            for block in blocks.iter().filter(|_| each) {
                 let state = match self.load(*block) {
                     Ok(payload) => format!("payload {}", payload.len()),
                     Err(error) => error.to_string(),
@@ -50,8 +54,14 @@ impl Segment {
                 )?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes the segment as text.
+    pub fn dump(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.dump_blocks(out, true)?;
         let mut scratch = ReadScratch::default();
-        for tenant in &meta.tenants {
+        for tenant in &self.meta().tenants {
             writeln!(
                 out,
                 "tenant {} series {} samples {} times {}..={}",
