@@ -182,6 +182,7 @@ impl Labels {
     pub fn from_sorted_label_bytes(label_bytes: &[u8]) -> Result<Labels, LabelsError> {
         let mut rest = label_bytes;
         let mut before: &[u8] = &[];
+        let ascii = label_bytes.is_ascii();
         while !rest.is_empty() {
             let (body, after) = split_label(rest).ok_or(LabelsError::Malformed)?;
             let (name, value) = split_body(body).ok_or(LabelsError::Malformed)?;
@@ -189,13 +190,12 @@ impl Labels {
             if name.is_empty() {
                 return Err(LabelsError::EmptyName);
             }
-            if value.is_empty() || before > name {
-                return Err(LabelsError::Malformed);
+            match before.cmp(name) {
+                Ordering::Less if !value.is_empty() => {}
+                Ordering::Equal => return Err(LabelsError::DuplicateName),
+                Ordering::Less | Ordering::Greater => return Err(LabelsError::Malformed),
             }
-            if before == name {
-                return Err(LabelsError::DuplicateName);
-            }
-            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+            if !ascii && (std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err()) {
                 return Err(LabelsError::NotUtf8);
             }
             before = name;

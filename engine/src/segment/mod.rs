@@ -43,4 +43,6 @@ pub const CHUNK_SAMPLES_MAX: usize = 4096;
 pub const CHUNK_HISTOGRAMS_MAX: usize = 512;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

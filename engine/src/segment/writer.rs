@@ -30,6 +30,8 @@ use crate::error::{Error, Result};
 use crate::index::postings::{self, IDS_MAX, Place};
 use crate::index::terms::TermsBuilder;
 
+/// Tables smaller than this are not worth a zstd frame.
+const COMPRESS_BYTES_MIN: usize = 512;
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -63,7 +65,7 @@ impl Output {
         let at = self.position();
         let begin = self.buffer.len();
         let table = !matches!(section, Section::Times | Section::Values | Section::Postings);
-        let squeezed = table && {
+        let squeezed = table && payload.len() >= COMPRESS_BYTES_MIN && {
             self.compressed.clear();
             self.compressed.reserve(zstd::zstd_safe::compress_bound(payload.len()));
             let packed = self.compressor.compress_to_buffer(payload, &mut self.compressed);
