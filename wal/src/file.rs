@@ -252,7 +252,7 @@ pub(crate) fn load(handle: &dyn File, len: u64) -> Loaded {
     loaded
 }
 
-/// Fills `buf` from `at` around what cannot be read: such pieces of 512 bytes are zero and told.
+/// Fills `buf` from `at` around what cannot be read: pieces of 512 bytes that fail again and again are zero and told.
 pub(crate) fn read_around(handle: &dyn File, buf: &mut [u8], at: u64, unreadable: &mut Vec<std::ops::Range<u64>>) {
     if handle.read_at(buf, at).is_ok() {
         return;
@@ -260,7 +260,7 @@ pub(crate) fn read_around(handle: &dyn File, buf: &mut [u8], at: u64, unreadable
     let mut at = at;
     for piece in buf.chunks_mut(512) {
         let end = at + piece.len() as u64;
-        if handle.read_at(piece, at).is_err() {
+        if (0..3).all(|_| handle.read_at(piece, at).is_err()) {
             piece.fill(0);
             match unreadable.last_mut() {
                 Some(last) if last.end == at => last.end = end,

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) written: bool,
     /// Whether a spare file of the topic's size lies in the directory, its name durable.
     pub(crate) spare: bool,
+    /// Whether a removal in the directory may not be durable yet.
+    pub(crate) unsynced: bool,
     /// Positions of internal consumers: nothing at or above the lowest is removed.
     pub(crate) positions: BTreeMap<String, u64>,
     pub(crate) settings: TopicSettings,
@@ -44,8 +46,15 @@ impl Partition {
         settings: TopicSettings,
         found: crate::recover::Found,
     ) -> Partition {
-        let state =
-            State { files: found.files, written: false, spare: found.spare, positions: BTreeMap::new(), settings };
+        let state = State {
+            files: found.files,
+            written: false,
+            spare: found.spare,
+            // A removal of the last life may not be durable either.
+            unsynced: true,
+            positions: BTreeMap::new(),
+            settings,
+        };
         Partition { topic, id, dir, high: AtomicU64::new(found.next), state: Mutex::new(state) }
     }
 

@@ -374,7 +374,11 @@ impl Opening<'_> {
         handle.sync().map_err(|error| Error::io("sync", path, error))
     }
 
-    fn gaps(&mut self, path: &Path, bytes: &[u8], found: &Scan) {
+    /// Reports what is missing. A gap without offsets was a mark: it is damage only if a batch behind it was written
+    /// after a later sync, else the sync of its group may have failed.
+    fn gaps(&mut self, path: &Path, bytes: &[u8], found: &mut Scan) {
+        found.gaps.retain(|gap| gap.first < gap.end || gap.first < found.durable);
+        found.extent.whole = found.gaps.is_empty();
         for gap in &found.gaps {
             let bad = bytes.get(gap.at as usize..(gap.at + gap.bytes) as usize).unwrap_or_default();
             self.damage(path, gap.at, bad, gap.what, gap.first, gap.end);

@@ -5,7 +5,6 @@
 //! * The newest file stays.
 //! * At most one file is set aside as spare, and only when no cursor reads it and its new name is durable.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::counters::add;
@@ -61,24 +60,37 @@ fn take_oldest(partition: &Partition, now_ms: i64) -> Option<(Arc<LogFile>, bool
 /// Applies retention to one partition.
 pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retained: &mut Retained) -> Result<()> {
     let vfs = &shared.env.vfs;
+    let sync = || vfs.sync_dir(&partition.dir).map_err(|error| Error::io("sync", &partition.dir, error));
     while let Some((file, spare)) = take_oldest(partition, now_ms) {
-        let index: PathBuf = partition.dir.join(index_name(file.base));
-        let aside = partition.dir.join(SPARE);
-        if spare {
-            vfs.rename(&file.path, &aside).map_err(|error| Error::io("rename", &file.path, error))?;
-        } else {
-            vfs.remove(&file.path).map_err(|error| Error::io("remove", &file.path, error))?;
+        let removed = (|| {
+            if partition.state().unsynced {
+                // An earlier removal may not be durable yet: this one must not overtake it.
+                sync()?;
+                partition.state().unsynced = false;
+            }
+            let aside = partition.dir.join(SPARE);
+            if spare {
+                vfs.rename(&file.path, &aside).map_err(|error| Error::io("rename", &file.path, error))
+            } else {
+                vfs.remove(&file.path).map_err(|error| Error::io("remove", &file.path, error))
+            }
+        })();
+        if let Err(error) = removed {
+            // It is still there: were it forgotten, the next one would go and leave a hole behind it.
+            partition.state().files.insert(0, file);
+            return Err(error);
         }
         retained.files += 1;
         retained.bytes += file.file_bytes;
         add(&shared.counters.files_removed, 1);
-        let synced = vfs.sync_dir(&partition.dir).map_err(|error| Error::io("sync", &partition.dir, error));
-        if spare && synced.is_ok() {
+        partition.state().unsynced = true;
+        sync()?;
+        partition.state().unsynced = false;
+        if spare {
             partition.state().spare = true;
             retained.recycled += 1;
         }
-        synced?;
-        remove_if_there(&shared.env, &index)?;
+        remove_if_there(&shared.env, &partition.dir.join(index_name(file.base)))?;
     }
     Ok(())
 }

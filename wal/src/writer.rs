@@ -168,10 +168,10 @@ impl PartitionWriter {
         self.buffer.clear();
         match written {
             Ok(()) => {
-                // No sync: a mark that is lost proves nothing, and one that is there tells the truth.
+                // No sync: a mark that is lost proves nothing, and one that is there tells the truth. Readers stop
+                // before it until a group behind it is durable, for a failed sync may still take it away.
                 active.at += HEADER_BYTES as u64;
                 active.marked = high;
-                active.file.extent().end_at = active.at;
                 add(&self.shared.counters.bytes, HEADER_BYTES as u64);
                 Ok(())
             }

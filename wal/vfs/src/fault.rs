@@ -52,6 +52,17 @@ impl Faults {
         self
     }
 
+    /// The same faults, so many operations later.
+    pub fn shifted(self, by: u64) -> Faults {
+        let at = self.at.into_iter().map(|(operation, fault)| (operation + by, fault)).collect();
+        Faults { at, from: self.from.map(|(operation, fault)| (operation + by, fault)) }
+    }
+
+    /// Whether nothing fails.
+    pub fn is_none(&self) -> bool {
+        self.at.is_empty() && self.from.is_none()
+    }
+
     /// What happens to the operation with this number.
     pub(crate) fn of(&self, operation: u64) -> Option<Fault> {
         if let Some(fault) = self.at.get(&operation) {
