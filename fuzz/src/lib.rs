@@ -10,10 +10,12 @@
 mod codec;
 mod protocol;
 mod query;
+mod storage;
 
 pub use codec::{gorilla, times, values};
 pub use protocol::{exposition, inflate, label_bytes, remote_write};
 pub use query::promql;
+pub use storage::{SALT, batches, log_file, segment, small_log};
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +28,15 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target { name: "batches", run: batches },
     Target { name: "exposition", run: exposition },
     Target { name: "gorilla", run: gorilla },
     Target { name: "inflate", run: inflate },
     Target { name: "label_bytes", run: label_bytes },
+    Target { name: "log_file", run: log_file },
     Target { name: "promql", run: promql },
     Target { name: "remote_write", run: remote_write },
+    Target { name: "segment", run: segment },
     Target { name: "times", run: times },
     Target { name: "values", run: values },
 ];

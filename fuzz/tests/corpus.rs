@@ -1,7 +1,8 @@
 //! Replays the corpus: every file of `corpus/<target>/`, whole and damaged, goes through its target.
 //!
-//! The files named `seed-…` are made by `seeds.rs`; `UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds` writes them anew, without
-//! it the test compares. Other files are finds of a fuzzer: each was a bug once, and stays.
+//! The files named `seed-…` were made by `seeds/`; `UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds` adds what it makes
+//! today. Seeds of earlier formats and encoders stay: their bytes are as good. Other files are finds of a fuzzer: each
+//! was a bug once.
 
 #![expect(clippy::disallowed_methods, reason = "reads its own corpus, not the data of an engine")]
 
@@ -25,29 +26,30 @@ fn files(target: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn seeds_are_what_the_code_makes_today() {
+fn every_target_has_small_seeds() {
     for target in TARGETS {
-        let made: BTreeMap<_, _> =
-            seeds::of(target.name).into_iter().map(|(name, bytes)| (format!("seed-{name}"), bytes)).collect();
+        let made = seeds::of(target.name);
         assert!(!made.is_empty(), "{} has no seeds", target.name);
         if std::env::var_os("UPDATE_CORPUS").is_some() {
             fs::create_dir_all(folder(target.name)).unwrap();
-            for old in files(target.name).keys().filter(|name| name.starts_with("seed-")) {
-                fs::remove_file(folder(target.name).join(old)).unwrap();
-            }
             for (name, bytes) in &made {
-                fs::write(folder(target.name).join(name), bytes).unwrap();
+                fs::write(folder(target.name).join(format!("seed-{name}")), bytes).unwrap();
             }
         }
-        let mut found = files(target.name);
-        found.retain(|name, _| name.starts_with("seed-"));
-        assert!(found == made, "the corpus of {} is old: UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds", target.name);
-        let bytes: usize = made.values().map(Vec::len).sum();
-        assert!(bytes < 32 << 10, "seeds of {} are small: {bytes} bytes", target.name);
+        let found = files(target.name);
+        for (name, _) in &made {
+            assert!(
+                found.contains_key(&format!("seed-{name}")),
+                "{name}: UPDATE_CORPUS=1 cargo test -p varve-fuzz seeds"
+            );
+        }
+        // What is made today goes through the target even where the committed file is older.
+        made.iter().for_each(|(name, bytes)| run(target, name, bytes));
+        let bytes: usize = found.values().map(Vec::len).sum();
+        assert!(bytes < 32 << 10, "the corpus of {} is small: {bytes} bytes", target.name);
     }
 }
 
-/// A seed must say something, or its mutations test nothing but the first check.
 #[test]
 fn every_folder_and_entry_point_has_a_target() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -84,7 +86,11 @@ fn replacements(byte: u8) -> impl Iterator<Item = u8> {
     flips.chain([0, 0x7f, 0x80, 0xff, byte.wrapping_add(1), byte.wrapping_sub(1)])
 }
 
+/// Targets that open a whole store: each byte is changed to one value in so many, another one at each place.
+const SLOW: [(&str, usize); 2] = [("log_file", 7), ("segment", 3)];
+
 fn replay(name: &str) {
+    let few = SLOW.iter().find(|(slow, _)| *slow == name).map_or(1, |(_, few)| *few);
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let files = files(name);
     let mut random = 0x5eed_u64;
@@ -99,7 +105,7 @@ fn replay(name: &str) {
         }
         let mut changed = bytes.clone();
         for at in 0..bytes.len() {
-            for replacement in replacements(bytes[at]) {
+            for replacement in replacements(bytes[at]).skip(at % few).step_by(few) {
                 changed[at] = replacement;
                 run(target, file, &changed);
             }
@@ -127,4 +133,4 @@ macro_rules! replays {
     };
 }
 
-replays!(exposition gorilla inflate label_bytes promql remote_write times values);
+replays!(batches exposition gorilla inflate label_bytes log_file promql remote_write segment times values);

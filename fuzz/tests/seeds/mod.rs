@@ -1,5 +1,7 @@
 //! What the corpus begins with: small inputs that each reach another corner of their target.
 
+mod storage;
+
 use std::io::Write;
 
 use varve_engine::codec::gorilla::Appender;
@@ -8,7 +10,7 @@ use varve_engine::codec::{times, values};
 use varve_model::histogram::{ResetHint, Span};
 use varve_model::labels::push_label;
 use varve_model::write::{Metadata, MetricType, WriteExemplar};
-use varve_model::{Histogram, STALE_NAN_BITS, WriteBatch};
+use varve_model::{Histogram, Millis, STALE_NAN_BITS, WriteBatch};
 use varve_protocol::remote_write;
 
 /// Name and content.
@@ -18,12 +20,15 @@ pub(crate) type Seed = (String, Vec<u8>);
 pub(crate) fn of(target: &str) -> Vec<Seed> {
     let texts = |texts: &[(&str, &str)]| texts.iter().map(|(name, text)| seed(name, *text)).collect();
     match target {
+        "batches" => storage::batches(),
         "exposition" => texts(EXPOSITION),
         "gorilla" => columns().iter().map(|(name, times, values)| seed(name, gorilla_of(times, values))).collect(),
         "inflate" => inflate(),
         "label_bytes" => label_bytes(),
+        "log_file" => storage::log_files(),
         "promql" => texts(PROMQL),
         "remote_write" => remote_writes(),
+        "segment" => storage::segments(),
         "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
         "values" => columns().iter().flat_map(|(name, _, column)| values_of(name, column)).collect(),
         _ => Vec::new(),
@@ -154,21 +159,8 @@ fn label_bytes() -> Vec<Seed> {
     vec![seed("labels", labels), seed("odd", odd)]
 }
 
-fn remote_writes() -> Vec<Seed> {
-    let encode = |batch: &WriteBatch| {
-        let mut body = Vec::new();
-        remote_write::encode_v1(batch, &mut body);
-        body
-    };
-    let mut floats = WriteBatch::default();
-    floats.push_series([("__name__", "up"), ("job", "varve"), ("instance", "127.0.0.1:8278")].into_iter());
-    floats.push_sample(1_790_000_000_000, 1.0);
-    floats.push_sample(1_790_000_015_000, f64::from_bits(STALE_NAN_BITS));
-    floats.push_series([("__name__", "a"), ("long", &*"x".repeat(130))].into_iter());
-    floats.push_sample(-1, -0.0);
-
-    let mut rich = WriteBatch::default();
-    rich.push_series([("__name__", "h")].into_iter());
+/// One of each kind, a millisecond apart.
+fn histograms(first: Millis) -> Vec<(Millis, Histogram)> {
     let span = |offset, length| Span { offset, length };
     let integer = Histogram {
         schema: 3,
@@ -193,7 +185,25 @@ fn remote_writes() -> Vec<Seed> {
         custom_bounds: vec![0.5],
         ..Histogram::default()
     };
-    for (time, histogram) in [(1, integer), (2, float), (3, custom)] {
+    (first..).zip([integer, float, custom]).collect()
+}
+
+fn remote_writes() -> Vec<Seed> {
+    let encode = |batch: &WriteBatch| {
+        let mut body = Vec::new();
+        remote_write::encode_v1(batch, &mut body);
+        body
+    };
+    let mut floats = WriteBatch::default();
+    floats.push_series([("__name__", "up"), ("job", "varve"), ("instance", "127.0.0.1:8278")].into_iter());
+    floats.push_sample(1_790_000_000_000, 1.0);
+    floats.push_sample(1_790_000_015_000, f64::from_bits(STALE_NAN_BITS));
+    floats.push_series([("__name__", "a"), ("long", &*"x".repeat(130))].into_iter());
+    floats.push_sample(-1, -0.0);
+
+    let mut rich = WriteBatch::default();
+    rich.push_series([("__name__", "h")].into_iter());
+    for (time, histogram) in histograms(1) {
         rich.push_histogram(time, histogram);
     }
     let begin = rich.bytes.len() as u32;
