@@ -235,7 +235,8 @@ impl Labels {
 
     /// The value of a label; `None` when the set does not have it. O(labels).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+        let (_, value) = self.bodies().filter_map(split_body).find(|(n, _)| *n == name.as_bytes())?;
+        std::str::from_utf8(value).ok()
     }
 
     /// The metric name, or the empty string.
@@ -272,10 +273,17 @@ impl Labels {
     }
 }
 
-/// Order of Prometheus: by name, then value, label by label; a prefix comes first.
+/// Order of Prometheus: by name, then value, label by label; a prefix comes first. Order of UTF-8 is order of bytes.
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (mut ours, mut theirs) = (self.bodies(), other.bodies());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) => return split_body(a).cmp(&split_body(b)),
+                (a, b) => return a.is_some().cmp(&b.is_some()),
+            }
+        }
     }
 }
 
@@ -399,6 +407,25 @@ mod tests {
             prop_assert_eq!(sorted.as_ref(), Ok(&labels));
             prop_assert_eq!(Labels::from_sorted_label_bytes(&backward).is_ok(), pairs.len() < 2);
             prop_assert_eq!(Some(labels.hash()), SeriesHash::of(&forward));
+        }
+
+        #[test]
+        fn order_is_that_of_names_and_values(
+            a in proptest::collection::btree_map("[ab\u{e9}]{1,2}", "[xy\u{ff}]{1,2}", 0..4),
+            b in proptest::collection::btree_map("[ab\u{e9}]{1,2}", "[xy\u{ff}]{1,2}", 0..4),
+        ) {
+            let labels = |pairs: &std::collections::BTreeMap<String, String>| {
+                let mut builder = LabelsBuilder::default();
+                for (name, value) in pairs {
+                    builder.push(name, value);
+                }
+                builder.build().unwrap()
+            };
+            prop_assert_eq!(labels(&a).cmp(&labels(&b)), a.iter().cmp(b.iter()));
+            let of_a = labels(&a);
+            for name in b.keys() {
+                prop_assert_eq!(of_a.get(name), a.get(name).map(String::as_str));
+            }
         }
 
         #[test]

@@ -10,6 +10,7 @@ use fst::{IntoStreamer, Map, MapBuilder, Streamer};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use varve_model::Labels;
+use varve_model::labels::{split_body, split_label};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::postings::{IdList, Place};
@@ -153,15 +154,22 @@ impl TermsBuilder {
     /// Adds a series whose id is greater than all before.
     pub(crate) fn add(&mut self, id: u32, labels: &Labels) {
         let previous_labels = std::mem::replace(&mut self.previous_labels, labels.clone());
-        let mut before = previous_labels.iter();
-        for (at, label) in labels.iter().enumerate() {
-            let same = before.next() == Some(label);
+        let mut before = previous_labels.as_label_bytes();
+        let mut rest = labels.as_label_bytes();
+        let mut at = 0;
+        while let Some((body, after)) = split_label(rest) {
+            rest = after;
+            let same = split_label(before).is_some_and(|(known, after)| {
+                before = after;
+                known == body
+            });
             let pair = match self.previous.get(at) {
                 Some(&pair) if same => pair,
                 _ => {
-                    key(&mut self.key, label.0.as_bytes(), &[]);
+                    let Some((name, value)) = split_body(body) else { panic!("labels are well-formed") };
+                    key(&mut self.key, name, &[]);
                     let having = self.term();
-                    key(&mut self.key, label.0.as_bytes(), label.1.as_bytes());
+                    key(&mut self.key, name, value);
                     (having, self.term())
                 }
             };
@@ -174,6 +182,7 @@ impl TermsBuilder {
                     term.ids.push(id);
                 }
             }
+            at += 1;
         }
     }
 
