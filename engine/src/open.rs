@@ -23,7 +23,7 @@ use crate::state::{Heads, LiveSegment, State, Version};
 use crate::status::Recovery;
 use crate::tenants::Tenants;
 
-/// Bytes of a log file of the manifest.
+/// Bytes of a log file of the manifest; less when those of the topic are smaller.
 const MANIFEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Where things lie in a data directory.
@@ -89,7 +89,11 @@ pub(crate) fn open(
         env.vfs.create_dir(dir).map_err(|error| Error::io("creating", dir, error))?;
     }
     let lock = lock(&env, dir)?;
-    env.vfs.sync_dir(dir).map_err(|error| Error::io("syncing", dir, error))?;
+    // The directory's own name lies in its parent.
+    let parent = dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    for dir in [Some(dir), parent].into_iter().flatten() {
+        env.vfs.sync_dir(dir).map_err(|error| Error::io("syncing", dir, error))?;
+    }
     let mut recovery = Recovery::default();
 
     let (log, found) = Log::open(env.clone(), &layout.log(), LogSettings::default())?;
@@ -101,7 +105,8 @@ pub(crate) fn open(
     let manifest_damaged =
         found.damaged.iter().any(|damage| damage.path.starts_with(layout.log().join(topic.as_str())));
     let reports_before = recovery.reports.len();
-    let mut manifest = Store::open(&log, MANIFEST_FILE_BYTES, &mut recovery.reports)?;
+    let manifest_file_bytes = (settings.log_file_bytes / 8 * 8).min(MANIFEST_FILE_BYTES);
+    let mut manifest = Store::open(&log, manifest_file_bytes, &mut recovery.reports)?;
     let manifest_damaged = manifest_damaged || recovery.reports.len() > reports_before;
 
     let now = env.clock.wall().0.div_euclid(1_000_000);

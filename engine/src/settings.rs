@@ -60,8 +60,8 @@ impl EngineSettings {
         if self.log_retention_ms < 0 {
             return fault("log_retention_ms", "must not be negative");
         }
-        if self.log_file_bytes < 64 << 10 || self.log_file_bytes > 4 << 30 {
-            return fault("log_file_bytes", "must be 65536 to 4294967296");
+        if self.log_file_bytes < 4 << 10 || self.log_file_bytes > 1 << 30 {
+            return fault("log_file_bytes", "must be 4096 to 1073741824");
         }
         Ok(())
     }

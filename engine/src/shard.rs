@@ -9,7 +9,7 @@
 //! Bytes: a sample costs 2 to 10 in the log and about 3 in the head. In steady state nothing is allocated but growing
 //! chunk buffers; per series one look-up, one lock a thousand neighbours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -109,6 +109,9 @@ struct Turn {
     full: Vec<Rows>,
     rows: Rows,
     bytes: usize,
+    /// Series with histograms in `rows`: a float of one that comes later needs the next record, for in a record
+    /// histograms are the later ones.
+    histograms: BTreeSet<u32>,
 }
 
 impl Shard {
@@ -236,6 +239,9 @@ impl Shard {
             if turn.bytes > 0 && turn.bytes + labels + 12 * series.samples.len() > RECORD_BYTES_MAX {
                 self.seal(turn);
             }
+            if !turn.histograms.is_empty() && !series.samples.is_empty() && turn.histograms.contains(&id) {
+                self.seal(turn);
+            }
             turn.bytes += labels + 16;
             let (from, to) = (series.samples.start as usize, series.samples.end as usize);
             let times = batch.times.get(from..to).unwrap_or_default();
@@ -250,6 +256,7 @@ impl Shard {
                 }
                 turn.bytes += 128 + 8 * (histogram.positive.len() + histogram.negative.len());
                 turn.rows.histograms.push((id, *time, histogram.clone()));
+                turn.histograms.insert(id);
                 applied.accepted += 1;
             }
             if !batch.exemplars.is_empty() {
@@ -303,6 +310,7 @@ impl Shard {
     /// The rows so far become a record.
     fn seal(&mut self, turn: &mut Turn) {
         turn.bytes = 0;
+        turn.histograms.clear();
         if !turn.rows.is_empty() {
             let tenant = turn.rows.tenant;
             let mut next = self.spare.pop().unwrap_or_default();
