@@ -100,10 +100,11 @@ impl Budget {
         Ok(())
     }
 
-    /// Checks the steps of the range, before anything is evaluated.
-    pub fn steps(&self, steps: u64) -> Result<(), Error> {
+    /// Checks the steps of the range, before anything is evaluated. As in Prometheus, the limit is one of the steps
+    /// behind the first evaluation.
+    pub fn steps(&self, evaluations: u64) -> Result<(), Error> {
         let max = self.0.limits.query_steps_max;
-        if steps > max {
+        if evaluations > max.saturating_add(1) {
             return Err(Error::Limit { limit: "steps of the range", max, setting: "query_steps_max" });
         }
         Ok(())

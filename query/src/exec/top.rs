@@ -44,11 +44,11 @@ fn check_counts(counts: &[f64]) -> Result<bool, Error> {
         min = min.min(*count);
         max = max.max(*count);
     }
-    if max < 1.0 {
-        return Ok(false);
-    }
     if counts.iter().any(|count| count.is_nan()) {
         return Err(Error::Execution("Parameter value is NaN".to_owned()));
+    }
+    if max < 1.0 {
+        return Ok(false);
     }
     if min <= i64::MIN as f64 {
         return Err(Error::Execution(format!("Scalar value {min} underflows int64")));

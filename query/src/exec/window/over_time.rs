@@ -37,7 +37,7 @@ pub(super) fn sums(times: &[Millis], values: &[f64], windows: &Windows, scratch:
 }
 
 fn sum(values: &[f64]) -> f64 {
-    let (sum, c) = values.iter().fold((0.0, 0.0), |(sum, c), value| kahan::add(*value, sum, c));
+    let (sum, c) = values.iter().fold((0.0, 0.0), |(sum, c), value| kahan::add_finite(*value, sum, c));
     if sum.is_infinite() { sum } else { sum + c }
 }
 
@@ -54,7 +54,13 @@ pub(super) fn averages(times: &[Millis], values: &[f64], windows: &Windows, scra
 /// Mean of a compensated sum; on overflow the running mean.
 fn average(values: &[f64]) -> f64 {
     let Some((first, rest)) = values.split_first() else { return f64::NAN };
-    let (mut value, mut c) = (*first, 0.0);
+    let (mut value, mut c) = rest.iter().fold((*first, 0.0), |(sum, c), value| kahan::add_finite(*value, sum, c));
+    if value.is_finite() {
+        // An overflow on the way would still show.
+        let count = values.len() as f64;
+        return value / count + c / count;
+    }
+    (value, c) = (*first, 0.0);
     let mut running = false;
     let mut count = 1.0;
     for new in rest {
