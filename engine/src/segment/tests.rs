@@ -428,3 +428,133 @@ fn readers_share_a_cache_that_is_too_small() {
     drop(segment);
     assert_eq!(cache.status().bytes, 0);
 }
+
+/// Asks everything and ignores the answers: for bytes that pass their checksums and still make no sense.
+fn ask_carelessly(bytes: Vec<u8>) {
+    let Ok(segment) = Segment::open_bytes(bytes, Path::new("x"), BlockCache::new(1 << 20)) else { return };
+    let mut scratch = ReadScratch::default();
+    for series in 0..segment.meta().series.min(8) as u32 {
+        let _ = segment.labels_with(&mut scratch, series);
+        let _ = segment.hash_with(&mut scratch, series);
+        let _ = segment.samples_in(&mut scratch, series, TimeRange { min: 0, max: 20_000 });
+        let _ = segment.read_with(&mut scratch, series, TimeRange::ALL, &mut Column::default());
+        let _ = segment.read_with(&mut scratch, series, TimeRange { min: 1, max: 20_000 }, &mut Column::default());
+    }
+    for tenant in [TenantId(1), TenantId(2)] {
+        let matchers = [matcher(MatchOp::Regex, "job", "a|b"), matcher(MatchOp::NotEqual, "x", "y")];
+        let _ = segment.select(tenant, &matchers, TimeRange::ALL);
+        let _ = segment.label_names(tenant, &matchers, TimeRange::ALL);
+        let _ = segment.label_values(tenant, "job", &matchers, TimeRange::ALL);
+    }
+    let _ = segment.dump(&mut Vec::new());
+    let _ = segment.verify();
+}
+
+/// Changes bytes of one block and makes its checksum hold again.
+fn forge(bytes: &mut [u8], id: u64, at: usize, len: usize, changes: &[(proptest::sample::Index, u8)]) {
+    let block = &mut bytes[at..at + len];
+    for (place, value) in changes {
+        let place = 12 + place.index(len - 12);
+        block[place] = *value;
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&id.to_le_bytes());
+    hasher.update(&(at as u64).to_le_bytes());
+    hasher.update(&block[4..]);
+    block[..4].copy_from_slice(&hasher.finalize().to_le_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    /// Everything but the FST (see `terms.rs`).
+    #[test]
+    fn forged_blocks_never_panic(
+        which: proptest::sample::Index,
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), prop_oneof![any::<u8>(), 0u8..4, Just(0xff)]), 1..6),
+    ) {
+        static SMALL: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        let mut bytes = SMALL.get_or_init(|| bytes_of(&write(&small(), header()))).clone();
+        let segment = Segment::open_bytes(bytes.clone(), Path::new("x"), BlockCache::new(0)).unwrap();
+        let mut blocks: Vec<(u64, usize, usize)> = layout::Section::ALL.into_iter()
+            .filter(|section| *section != layout::Section::Terms)
+            .flat_map(|section| segment.directory.blocks(section).to_vec())
+            .map(|block| (7, block.at as usize, block.bytes as usize))
+            .collect();
+        let trailer = bytes.len() - 32;
+        let directory = u64::from_le_bytes(layout::array(&bytes, trailer)) as usize;
+        blocks.push((0, directory, trailer - directory));
+        let (id, at, len) = blocks[which.index(blocks.len())];
+        forge(&mut bytes, id, at, len, &changes);
+        ask_carelessly(bytes);
+    }
+}
+
+fn simulated(faults: varve_vfs::sim::Faults) -> (varve_vfs::sim::SimVfs, Env) {
+    let disk = varve_vfs::sim::SimVfs::new(1);
+    let clock = varve_vfs::sim::SimClock::new(varve_vfs::Nanos(0));
+    let env = disk.env(&clock, 1);
+    env.vfs.create_dir(Path::new("/d")).unwrap();
+    env.vfs.sync_dir(Path::new("/")).unwrap();
+    let before = disk.operations();
+    disk.set_faults(faults.shifted(before));
+    (disk, env)
+}
+
+/// Writes and reads back; an error of the disk must come out as an error.
+fn write_and_read(env: &Env, model: &Model) -> Result<(), Error> {
+    let path = Path::new("/d/7.seg");
+    let mut writer = SegmentWriter::create(env, path, header())?;
+    for ((tenant, labels), samples) in model {
+        writer.add_series(*tenant, labels, &column(samples, TimeRange::ALL))?;
+    }
+    let meta = writer.finish()?;
+    let segment = Segment::open(env, path, BlockCache::new(0))?;
+    assert_eq!(segment.meta(), &meta);
+    for (series, ((_, labels), samples)) in model.iter().enumerate() {
+        assert_eq!(&segment.labels(series as u32)?, labels);
+        let mut found = Column::default();
+        segment.read(series as u32, TimeRange::ALL, &mut found)?;
+        assert_eq!(plain(&found), plain(&column(samples, TimeRange::ALL)));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_operation_that_fails_is_told() {
+    use varve_vfs::sim::{Fault, Faults};
+    let model = small();
+    let (disk, env) = simulated(Faults::none());
+    let before = disk.operations();
+    write_and_read(&env, &model).unwrap();
+    let operations = disk.operations() - before;
+    assert!(operations > 10, "{operations}");
+    for operation in 0..operations {
+        for fault in [Fault::Eio, Fault::SyncLost, Fault::Short(5), Fault::PowerCut] {
+            let (_, env) = simulated(Faults::at(operation, fault));
+            assert!(write_and_read(&env, &model).is_err(), "{fault:?} at {operation} of {operations}");
+        }
+    }
+    let (disk, env) = simulated(Faults::none());
+    disk.set_capacity(Some(300));
+    assert!(matches!(write_and_read(&env, &model), Err(Error::Full { .. })));
+}
+
+#[test]
+fn a_finished_segment_survives_a_power_cut() {
+    let model = small();
+    for seed in 0..50 {
+        let (disk, env) = simulated(varve_vfs::sim::Faults::none());
+        let path = Path::new("/d/7.seg");
+        let mut writer = SegmentWriter::create(&env, path, header()).unwrap();
+        for ((tenant, labels), samples) in &model {
+            writer.add_series(*tenant, labels, &column(samples, TimeRange::ALL)).unwrap();
+        }
+        writer.finish().unwrap();
+        env.vfs.sync_dir(Path::new("/d")).unwrap();
+        let clock = varve_vfs::sim::SimClock::new(varve_vfs::Nanos(0));
+        let env = disk.crash(seed).env(&clock, 1);
+        let segment = Segment::open(&env, path, BlockCache::new(0)).unwrap();
+        assert_eq!(segment.verify(), vec![]);
+    }
+}

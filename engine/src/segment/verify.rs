@@ -62,7 +62,7 @@ impl Segment {
     }
 
     fn verify_content(&self, found: &mut Vec<Damage>) {
-        let mut scratch = ReadScratch::default();
+        let mut scratch = ReadScratch::transient();
         let mut column = Column::default();
         for (index, tenant) in self.meta().tenants.iter().enumerate() {
             let mut builder = TermsBuilder::default();
