@@ -6,7 +6,7 @@
 
 use varve_model::Labels;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
 use crate::exec::grouping::Grouping;
@@ -173,6 +173,7 @@ struct Joined {
     keys: KeyTable,
     taken: Vec<Vec<bool>>,
     key: Vec<u8>,
+    held: Vec<Held>,
 }
 
 /// Steps at which any row has a value.
@@ -237,7 +238,7 @@ impl Join<'_> {
             let (many_labels, many) = (&self.many.labels()[many_row], self.many.row(many_row));
             for one_row in &self.rows_of[*signature] {
                 let (one_labels, one) = (&self.one.labels()[*one_row as usize], self.one.row(*one_row as usize));
-                self.pair(&mut out, *signature, (many_labels, one_labels), |step| (many[step], one[step]))?;
+                self.pair(&mut out, *signature, (many_labels, one_labels), |step| (many[step], one[step]), budget)?;
             }
         }
         if self.is_filled() {
@@ -257,6 +258,7 @@ impl Join<'_> {
         signature: usize,
         (many, one): (&Labels, &Labels),
         cells: impl Fn(usize) -> (f64, f64),
+        budget: &Budget,
     ) -> Result<(), Error> {
         let labels = self.result_labels(many, one)?;
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
@@ -269,6 +271,7 @@ impl Join<'_> {
             }
             let (number, new) = out.keys.intern(&out.key);
             if new {
+                out.held.push(budget.hold(out.row.len() as u64)?);
                 out.taken.push(vec![false; out.row.len()]);
             }
             claims = out.taken.get_mut(number);
@@ -317,7 +320,7 @@ impl Join<'_> {
                 let (labels, cells) = (&self.many.labels()[row], self.many.row(row));
                 let missing = |step: usize| if one_there[signature * steps + step] { ABSENT } else { value };
                 let partner = grouping.labels(labels, false);
-                self.pair(out, *signature, (labels, &partner), |step| (cells[step], missing(step)))?;
+                self.pair(out, *signature, (labels, &partner), |step| (cells[step], missing(step)), budget)?;
             }
         }
         if let Some(value) = self.matching.fill_left {
@@ -326,7 +329,7 @@ impl Join<'_> {
                     let (labels, cells) = (&self.one.labels()[*row as usize], self.one.row(*row as usize));
                     let missing = |step: usize| if many_there[signature * steps + step] { ABSENT } else { value };
                     let partner = grouping.labels(labels, false);
-                    self.pair(out, signature, (&partner, labels), |step| (missing(step), cells[step]))?;
+                    self.pair(out, signature, (&partner, labels), |step| (missing(step), cells[step]), budget)?;
                 }
             }
         }

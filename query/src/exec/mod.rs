@@ -93,6 +93,7 @@ fn answer(
             Evaluated::String(_) => return Err(wrong_type("string")),
             Evaluated::Vector(block) => {
                 budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
+                let _held = budget.hold_cells(block.rows(), 2 * block.steps())?;
                 Value::Matrix(sorted(series(&block, steps)))
             }
         },

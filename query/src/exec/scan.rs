@@ -157,6 +157,9 @@ impl Scan {
         if worker.column.is_empty() {
             return Ok(false);
         }
+        // Long columns are worth accounting for; the usual ones are not worth the traffic.
+        let long = worker.column.len() > 4096;
+        let _held = if long { Some(budget.hold_cells(worker.column.len(), 2)?) } else { None };
         match &self.shape {
             Shape::Newest { lookback, time } => newest(&worker.column, self.steps, self.reach, *lookback, *time, row),
             Shape::Window { function, range, arguments } => {

@@ -190,6 +190,7 @@ pub(crate) fn count_values(
     let mut keys = KeyTable::default();
     let mut labels_of: Vec<Labels> = Vec::new();
     let mut counts: Vec<f64> = Vec::new();
+    let mut held = Vec::new();
     for (labels, row) in block.iter() {
         budget.check()?;
         let mut last: Option<(u64, usize)> = None;
@@ -205,7 +206,7 @@ pub(crate) fn count_values(
                     let group = grouping.labels(&built, false);
                     let (number, new) = keys.intern(group.as_label_bytes());
                     if new {
-                        let _ = budget.hold_cells(1, steps)?;
+                        held.push(budget.hold_cells(1, steps + 8)?);
                         labels_of.push(group);
                         counts.resize(labels_of.len() * steps, ABSENT);
                     }
