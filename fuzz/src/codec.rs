@@ -2,7 +2,9 @@
 
 use varve_engine::codec::gorilla::Appender;
 use varve_engine::codec::values::Effort;
-use varve_engine::codec::{gorilla as stream, times as time_codec, values as value_codec};
+use varve_engine::codec::{
+    gorilla as stream, histogram as histogram_codec, times as time_codec, values as value_codec,
+};
 
 fn split(data: &[u8]) -> Option<(usize, &[u8])> {
     let (count, bytes) = data.split_first_chunk::<2>()?;
@@ -60,4 +62,21 @@ pub fn values(data: &[u8]) {
         assert_eq!(value_codec::decode(&encoded, count, &mut again), Ok(()));
         assert_eq!(bits(&again), bits(&values));
     }
+}
+
+/// The native histograms of a chunk. Compared by their encoding, because NaN is not equal to itself.
+pub fn histograms(data: &[u8]) {
+    let Some((count, bytes)) = split(data) else { return };
+    let count = count % 512;
+    let mut histograms = Vec::new();
+    if histogram_codec::decode(bytes, count, &mut histograms).is_err() {
+        return assert!(histograms.is_empty());
+    }
+    assert_eq!(histograms.len(), count);
+    let (mut encoded, mut again, mut encoded_again) = (Vec::new(), Vec::new(), Vec::new());
+    histogram_codec::encode(&histograms, &mut encoded);
+    assert_eq!(histogram_codec::decode(&encoded, count, &mut again), Ok(()));
+    histogram_codec::encode(&again, &mut encoded_again);
+    assert_eq!(encoded, encoded_again);
+    assert_eq!(format!("{histograms:?}"), format!("{again:?}"));
 }

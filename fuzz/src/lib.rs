@@ -8,11 +8,13 @@
 //! * `cargo-fuzz/` has the same functions for cargo-fuzz; `fuzz_targets/` are its entry points.
 
 mod codec;
+mod engine;
 mod protocol;
 mod query;
 mod storage;
 
-pub use codec::{gorilla, times, values};
+pub use codec::{gorilla, histograms, times, values};
+pub use engine::{manifest, record, records_of};
 pub use protocol::{exposition, inflate, label_bytes, remote_write};
 pub use query::promql;
 pub use storage::{SALT, batches, log_file, segment, small_log};
@@ -31,10 +33,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "batches", run: batches },
     Target { name: "exposition", run: exposition },
     Target { name: "gorilla", run: gorilla },
+    Target { name: "histograms", run: histograms },
     Target { name: "inflate", run: inflate },
     Target { name: "label_bytes", run: label_bytes },
     Target { name: "log_file", run: log_file },
+    Target { name: "manifest", run: manifest },
     Target { name: "promql", run: promql },
+    Target { name: "record", run: record },
     Target { name: "remote_write", run: remote_write },
     Target { name: "segment", run: segment },
     Target { name: "times", run: times },

@@ -87,7 +87,7 @@ fn replacements(byte: u8) -> impl Iterator<Item = u8> {
 }
 
 /// Targets that open a whole store: each byte is changed to one value in so many, another one at each place.
-const SLOW: [(&str, usize); 2] = [("log_file", 7), ("segment", 3)];
+const SLOW: [(&str, usize); 3] = [("log_file", 9), ("record", 11), ("segment", 3)];
 
 fn replay(name: &str) {
     let few = SLOW.iter().find(|(slow, _)| *slow == name).map_or(1, |(_, few)| *few);
@@ -133,4 +133,5 @@ macro_rules! replays {
     };
 }
 
-replays!(batches exposition gorilla inflate label_bytes log_file promql remote_write segment times values);
+replays!(batches exposition gorilla histograms inflate label_bytes log_file manifest promql record remote_write segment
+    times values);

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use varve_engine::codec::gorilla::Appender;
 use varve_engine::codec::values::Effort;
-use varve_engine::codec::{times, values};
+use varve_engine::codec::{histogram, times, values};
 use varve_model::histogram::{ResetHint, Span};
 use varve_model::labels::push_label;
 use varve_model::write::{Metadata, MetricType, WriteExemplar};
@@ -23,10 +23,13 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
         "batches" => storage::batches(),
         "exposition" => texts(EXPOSITION),
         "gorilla" => columns().iter().map(|(name, times, values)| seed(name, gorilla_of(times, values))).collect(),
+        "histograms" => histogram_chunks(),
         "inflate" => inflate(),
         "label_bytes" => label_bytes(),
         "log_file" => storage::log_files(),
+        "manifest" => storage::manifests(),
         "promql" => texts(PROMQL),
+        "record" => storage::records(),
         "remote_write" => remote_writes(),
         "segment" => storage::segments(),
         "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
@@ -133,6 +136,18 @@ fn values_of(name: &str, column: &[f64]) -> Vec<Seed> {
     seeds
 }
 
+fn histogram_chunks() -> Vec<Seed> {
+    let encode = |histograms: &[Histogram]| {
+        let mut out = Vec::new();
+        histogram::encode(histograms, &mut out);
+        counted(histograms.len(), &out)
+    };
+    let kinds: Vec<_> = histograms(1).into_iter().map(|(_, histogram)| histogram).collect();
+    let stale = Histogram { sum: f64::from_bits(STALE_NAN_BITS), ..Histogram::default() };
+    let counter: Vec<_> = (0..8).map(|i| Histogram { count: 9.0 + f64::from(i), ..kinds[0].clone() }).collect();
+    vec![seed("kinds", encode(&kinds)), seed("counter", encode(&counter)), seed("stale", encode(&[stale]))]
+}
+
 fn inflate() -> Vec<Seed> {
     let plain = b"the same words again and again, the same words again and again, and then an end".as_slice();
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -188,19 +203,19 @@ fn histograms(first: Millis) -> Vec<(Millis, Histogram)> {
     (first..).zip([integer, float, custom]).collect()
 }
 
-fn remote_writes() -> Vec<Seed> {
-    let encode = |batch: &WriteBatch| {
-        let mut body = Vec::new();
-        remote_write::encode_v1(batch, &mut body);
-        body
-    };
+/// Two series, one with a stale marker and one with a long label.
+fn floats() -> WriteBatch {
     let mut floats = WriteBatch::default();
     floats.push_series([("__name__", "up"), ("job", "varve"), ("instance", "127.0.0.1:8278")].into_iter());
     floats.push_sample(1_790_000_000_000, 1.0);
     floats.push_sample(1_790_000_015_000, f64::from_bits(STALE_NAN_BITS));
     floats.push_series([("__name__", "a"), ("long", &*"x".repeat(130))].into_iter());
     floats.push_sample(-1, -0.0);
+    floats
+}
 
+/// One series with histograms and an exemplar, and its metadata.
+fn rich() -> WriteBatch {
     let mut rich = WriteBatch::default();
     rich.push_series([("__name__", "h")].into_iter());
     for (time, histogram) in histograms(1) {
@@ -216,7 +231,15 @@ fn remote_writes() -> Vec<Seed> {
         help: "Seconds.".to_owned(),
         unit: "s".to_owned(),
     });
+    rich
+}
 
+fn remote_writes() -> Vec<Seed> {
+    let encode = |batch: &WriteBatch| {
+        let mut body = Vec::new();
+        remote_write::encode_v1(batch, &mut body);
+        body
+    };
     // Legal, but not how senders write: value before name, a padded length, a label after a sample, unknown fields.
     let odd = [
         &[0x0a, 0x20][..],
@@ -227,5 +250,5 @@ fn remote_writes() -> Vec<Seed> {
         &[0x7d, 1, 2, 3, 4],
     ]
     .concat();
-    vec![seed("floats", encode(&floats)), seed("rich", encode(&rich)), seed("odd", odd)]
+    vec![seed("floats", encode(&floats())), seed("rich", encode(&rich())), seed("odd", odd)]
 }

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use varve_engine::manifest::edit::{Edit, SegmentEntry, encode};
 use varve_engine::segment::{SegmentHeader, SegmentWriter};
-use varve_fuzz::{SALT, small_log};
-use varve_model::{Column, Labels, STALE_NAN_BITS, TenantId};
+use varve_fuzz::{SALT, records_of, small_log};
+use varve_model::write::{Metadata, MetricType};
+use varve_model::{Column, Labels, STALE_NAN_BITS, TenantId, TenantName, TimeRange};
 use varve_vfs::Nanos;
 use varve_vfs::sim::{SimClock, SimVfs};
 
-use super::{Seed, histograms, seed};
+use super::{Seed, floats, histograms, rich, seed};
 
 /// A log file with three batches and a mark.
 pub(super) fn log_files() -> Vec<Seed> {
@@ -64,4 +66,37 @@ pub(super) fn segments() -> Vec<Seed> {
     let files = disk.files();
     let bytes = files.into_iter().find(|(found, _)| found == path).expect("the segment").1;
     vec![seed("small", bytes)]
+}
+
+/// The records that the engine makes of the batches that are also sent.
+pub(super) fn records() -> Vec<Seed> {
+    let [floats, rich] = [floats(), rich()].map(|batch| records_of(batch).remove(0));
+    vec![seed("floats", floats), seed("rich", rich)]
+}
+
+/// Every kind of edit.
+pub(super) fn manifests() -> Vec<Seed> {
+    let metadata =
+        Metadata { family: "up".to_owned(), kind: MetricType::Gauge, help: "Is up.".to_owned(), unit: String::new() };
+    let segment = SegmentEntry {
+        id: 3,
+        partition: 1,
+        level: 2,
+        range: TimeRange { min: -5, max: 1_790_000_000_000 },
+        first: 100,
+        end: 1 << 40,
+        series: 7,
+        samples: 1000,
+        bytes: 4096,
+    };
+    let edits = [
+        Edit::Snapshot { part: 0, last: true },
+        Edit::Directory { partitions: 2 },
+        Edit::Tenant { id: TenantId(1), name: TenantName::default() },
+        Edit::Metadata { tenant: TenantId(1), metadata },
+        Edit::Add(segment),
+        Edit::Remove { id: 2 },
+        Edit::Applied { partition: 1, offset: 300 },
+    ];
+    vec![seed("edits", encode(&edits))]
 }
