@@ -5,6 +5,7 @@
 //! was a bug once.
 
 #![expect(clippy::disallowed_methods, reason = "reads its own corpus, not the data of an engine")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "helpers of tests")]
 
 mod seeds;
 
