@@ -159,16 +159,22 @@ impl TermsBuilder {
         let mut at = 0;
         while let Some((body, after)) = split_label(rest) {
             rest = after;
-            let same = split_label(before).is_some_and(|(known, after)| {
+            let known = split_label(before).map(|(known, after)| {
                 before = after;
-                known == body
+                known
             });
-            let pair = match self.previous.get(at) {
-                Some(&pair) if same => pair,
+            let known_pair = self.previous.get(at).copied().zip(known);
+            let pair = match known_pair {
+                Some((pair, known)) if known == body => pair,
                 _ => {
                     let Some((name, value)) = split_body(body) else { panic!("labels are well-formed") };
-                    key(&mut self.key, name, &[]);
-                    let having = self.term();
+                    let having = match known_pair {
+                        Some((pair, known)) if split_body(known).is_some_and(|(known, _)| known == name) => pair.0,
+                        _ => {
+                            key(&mut self.key, name, &[]);
+                            self.term()
+                        }
+                    };
                     key(&mut self.key, name, value);
                     (having, self.term())
                 }

@@ -124,11 +124,7 @@ impl Segment {
 
     /// The series of a tenant that satisfy all matchers, ascending; they may have samples in `range`.
     pub fn select(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<u32>> {
-        let ids = self.select_ids(tenant, matchers, range)?;
-        let mut out = vec![0; usize::try_from(ids.len()).unwrap_or_default()];
-        let filled = ids.iter().next_many(&mut out).len();
-        assert_eq!(filled, out.len());
-        Ok(out)
+        Ok(self.select_ids(tenant, matchers, range)?.iter().collect())
     }
 
     /// As [`Segment::select`], as a bitmap.

@@ -558,3 +558,28 @@ fn a_finished_segment_survives_a_power_cut() {
         assert_eq!(segment.verify(), vec![]);
     }
 }
+
+/// Roaring 0.12's `next_many` yields nothing for a run of all 65 536 ids of a container; `select` once used it.
+#[test]
+fn more_series_than_a_bitmap_container_holds_are_selected() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, path) = (Env::os(), dir.path().join("s"));
+    let mut writer = SegmentWriter::create(&env, &path, header()).unwrap();
+    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![] };
+    let count = 140_000u32;
+    for series in 0..count {
+        let even = if series % 2 == 0 { "yes" } else { "no" };
+        let labels = Labels::from([("__name__", "x"), ("a", &format!("{series:06}")), ("even", even)]);
+        writer.add_series(TenantId(0), &labels, &samples).unwrap();
+    }
+    writer.finish().unwrap();
+    let segment = Segment::open(&env, &path, BlockCache::new(1 << 20)).unwrap();
+    let select = |matchers: &[Matcher]| segment.select(TenantId(0), matchers, TimeRange::ALL).unwrap();
+    assert!(select(&[]).into_iter().eq(0..count));
+    assert!(select(&[matcher(MatchOp::Equal, "__name__", "x")]).into_iter().eq(0..count));
+    assert!(select(&[matcher(MatchOp::Regex, "a", "[0-9]+")]).into_iter().eq(0..count));
+    assert!(select(&[matcher(MatchOp::Equal, "even", "yes")]).into_iter().eq((0..count).step_by(2)));
+    assert!(select(&[matcher(MatchOp::NotEqual, "a", "000001")]).into_iter().eq([0].into_iter().chain(2..count)));
+    let both = [matcher(MatchOp::Equal, "__name__", "x"), matcher(MatchOp::NotRegex, "even", "y.*")];
+    assert!(select(&both).into_iter().eq((1..count).step_by(2)));
+}
