@@ -257,17 +257,20 @@ pub(crate) fn read_around(handle: &dyn File, buf: &mut [u8], at: u64, unreadable
     if handle.read_at(buf, at).is_ok() {
         return;
     }
-    let mut at = at;
-    for piece in buf.chunks_mut(512) {
-        let end = at + piece.len() as u64;
+    let (mut at, mut rest) = (at, buf);
+    while !rest.is_empty() {
+        // Up to the next sector: a bad one must not take bytes of its neighbours along.
+        let count = (512 - at % 512).min(rest.len() as u64);
+        let (piece, behind) = rest.split_at_mut(count as usize);
         if (0..3).all(|_| handle.read_at(piece, at).is_err()) {
             piece.fill(0);
             match unreadable.last_mut() {
-                Some(last) if last.end == at => last.end = end,
-                _ => unreadable.push(at..end),
+                Some(last) if last.end == at => last.end = at + count,
+                _ => unreadable.push(at..at + count),
             }
         }
-        at = end;
+        at += count;
+        rest = behind;
     }
 }
 

@@ -401,23 +401,33 @@ fn partitions(dir: &Path, name: &TopicName, settings: &TopicSettings, founds: Ve
     founds.into_iter().enumerate().map(partition).collect()
 }
 
-/// Makes a directory durable, parents too.
+/// Makes sure of a directory and of its name, up to the root: an earlier life may have been killed before its sync.
 fn make_dir(env: &Env, dir: &Path) -> Result<()> {
-    match env.vfs.list(dir) {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io("list", dir, error)),
-    }
     env.vfs.create_dir(dir).map_err(|error| Error::io("make", dir, error))?;
     for parent in dir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
         match env.vfs.sync_dir(parent) {
-            // Above the data directory we may not be allowed to.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+            // Above the data directory we may not be allowed to, and some file systems cannot.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied
+                        | ErrorKind::ReadOnlyFilesystem
+                        | ErrorKind::InvalidInput
+                        | ErrorKind::Unsupported
+                ) =>
+            {
+                break;
+            }
             Err(error) => return Err(Error::io("sync", parent, error)),
             Ok(()) => {}
         }
     }
     Ok(())
+}
+
+/// What an opening finds counts from then on, so its names must be durable: the life before may not have come so far.
+pub(crate) fn settle(env: &Env, dir: &Path) -> Result<()> {
+    env.vfs.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
 }
 
 /// Names in a directory; `None` when it is none.
@@ -441,10 +451,16 @@ pub(crate) fn open_topics(
     thorough: bool,
 ) -> Result<Opened> {
     let mut opened = Vec::new();
+    if repair {
+        settle(env, dir)?;
+    }
     for name in list(env, dir)?.unwrap_or_default() {
         let topic_dir = dir.join(&name);
         let Ok(name) = TopicName::new(&name) else { continue };
         let Some(names) = list(env, &topic_dir)? else { continue };
+        if repair {
+            settle(env, &topic_dir)?;
+        }
         let Some(settings) = topic_settings(env, &topic_dir, &names, recovery, repair)? else { continue };
         let mut founds = Vec::new();
         for n in 0..settings.partitions {
@@ -515,5 +531,10 @@ fn topic_settings(
         return Ok(None);
     }
     tell_loss(recovery, path, what);
-    Ok(Some(TopicSettings { partitions, ..TopicSettings::default() }))
+    let settings = TopicSettings { partitions, ..TopicSettings::default() };
+    if repair {
+        // Its owner will say how it is to be kept; until then nothing is removed.
+        let _ = topic::write(env, dir, &settings);
+    }
+    Ok(Some(settings))
 }

@@ -50,8 +50,7 @@ impl Partition {
             files: found.files,
             written: false,
             spare: found.spare,
-            // A removal of the last life may not be durable either.
-            unsynced: true,
+            unsynced: false,
             positions: BTreeMap::new(),
             settings,
         };

@@ -20,6 +20,7 @@ use crate::batch::seed_of;
 use crate::error::{Error, Result};
 use crate::file::{self, Extent, FILE_HEADER_BYTES, FileHeader, Loaded, LogFile, VERSION};
 use crate::index;
+use crate::log::settle;
 use crate::scan::{Rest, Scan, scan};
 use crate::topic::{Offset, PartitionId, TopicName, remove_if_there};
 use crate::wire;
@@ -168,6 +169,7 @@ impl Opening<'_> {
         let names = self.env.vfs.list(self.dir).map_err(|error| Error::io("list", self.dir, error))?;
         let bases: Vec<u64> = names.iter().filter_map(|name| file::parse_name(name, ".log")).collect();
         if self.repair {
+            settle(self.env, self.dir)?;
             self.sweep(&names, &bases)?;
         }
         let mut files = Vec::with_capacity(bases.len());
@@ -211,14 +213,14 @@ impl Opening<'_> {
         }
     }
 
-    /// The spare serves if it has the right size; its name must be durable before it is written again.
+    /// The spare serves if it has the right size.
     fn spare(&mut self, names: &[String]) -> Result<bool> {
         if !self.repair || !names.iter().any(|name| name == file::SPARE) {
             return Ok(false);
         }
         let path = self.dir.join(file::SPARE);
         let len = self.env.vfs.open(&path, Open::Read).and_then(|file| file.len());
-        if len.is_ok_and(|len| len == self.log_file_bytes) && self.env.vfs.sync_dir(self.dir).is_ok() {
+        if len.is_ok_and(|len| len == self.log_file_bytes) {
             return Ok(true);
         }
         remove_if_there(self.env, &path)?;
