@@ -4,11 +4,12 @@ use std::path::Path;
 
 use varve_vfs::{Env, Open};
 
+use crate::bounds::Bound;
 use crate::error::{Error, Result};
 use crate::file::parse_name;
 use crate::index;
 use crate::log::open_topics;
-use crate::recover::{Damage, NEWEST, Quarantine, Recovery, decode_newest};
+use crate::recover::{Damage, Quarantine, Recovery};
 use crate::topic::{Offset, TopicName};
 
 /// Reads every log file of the log in `dir`, whatever its index says, and every index. A torn tail is in
@@ -31,8 +32,10 @@ pub fn check(env: &Env, dir: &Path) -> Result<Recovery> {
                 if parse_name(&name, ".idx").is_some() && index::read(env, &path).is_none() {
                     tell(&mut recovery, &path, "the index; it is made again from its log file");
                 }
-                if name == NEWEST && decode_newest(&read(env, &path)?).is_none() {
-                    tell(&mut recovery, &path, "the name of the newest log file");
+                for bound in Bound::ALL {
+                    if name == bound.name() && bound.decode(&read(env, &path)?).is_none() {
+                        tell(&mut recovery, &path, "the note of the oldest or newest log file");
+                    }
                 }
             }
         }

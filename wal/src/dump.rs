@@ -6,10 +6,10 @@ use std::path::Path;
 use varve_vfs::{Env, Open};
 
 use crate::batch::seed_of;
+use crate::bounds::Bound;
 use crate::error::{Error, Result};
 use crate::file::{FILE_HEADER_BYTES, FileHeader, load};
 use crate::index;
-use crate::recover::decode_newest;
 use crate::scan::{Rest, scan};
 use crate::topic::{self, Kept};
 
@@ -35,9 +35,11 @@ fn print(bytes: &[u8], path: &Path, out: &mut dyn Write) -> io::Result<bool> {
             .each(&mut |offset, at, time| writeln!(out, "offset {offset} at byte {at}, before it time {time} ms"))?;
         return Ok(true);
     }
-    if let Some(base) = decode_newest(bytes) {
-        writeln!(out, "the newest log file is at offset {base}")?;
-        return Ok(true);
+    for bound in Bound::ALL {
+        if let Some(base) = bound.decode(bytes) {
+            writeln!(out, "the {} log file is at offset {base}", bound.name())?;
+            return Ok(true);
+        }
     }
     if bytes.starts_with(b"VARVETOP") {
         match topic::read_bytes(bytes, path) {

@@ -4,7 +4,7 @@
 //! <dir>/<topic>/topic                          settings, twice
 //! <dir>/<topic>/<partition>/<base offset>.log  log file: header, batches, zeros, header again
 //!                           <base offset>.idx  its index once it is sealed; a hint
-//!                           newest             which log file is the newest, so that its loss is seen
+//!                           oldest, newest     which log files must be there, so that a loss is seen
 //!                           spare              a log file to be used again
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! has the bytes, `tests/` the proof.
 
 mod batch;
+mod bounds;
 mod check;
 mod counters;
 mod dump;

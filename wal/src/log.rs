@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_vfs::Env;
 
+use crate::bounds::Bound;
 use crate::counters::{Counters, Counts, add};
 use crate::error::{Error, Result};
 use crate::offsets::{OFFSETS_TOPIC, Offsets};
@@ -45,6 +46,8 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) env: Env,
+    /// Directory of the log.
+    dir: PathBuf,
     pub(crate) settings: LogSettings,
     pub(crate) counters: Counters,
     damage: Mutex<Vec<Damage>>,
@@ -146,6 +149,7 @@ impl Log {
         }
         let shared = Shared {
             env,
+            dir: dir.to_owned(),
             settings,
             counters: Counters::default(),
             damage: Mutex::new(recovery.damaged.iter().take(DAMAGE_TOLD_MAX).cloned().collect()),
@@ -157,7 +161,7 @@ impl Log {
             shared: Arc::new(shared),
             topics: Mutex::new(topics),
             making: Mutex::new(()),
-            offsets: Mutex::new(Offsets::new(dir.to_owned())),
+            offsets: Mutex::new(Offsets::default()),
         };
         let log = Log { inner: Arc::new(inner) };
         log.load_offsets()?;
@@ -171,7 +175,7 @@ impl Log {
     pub fn create_topic(&self, name: &TopicName, settings: TopicSettings) -> Result<()> {
         settings.check()?;
         let _making = lock(&self.inner.making);
-        let dir = lock(&self.inner.offsets).dir.join(name.as_str());
+        let dir = self.inner.shared.dir.join(name.as_str());
         let env = &self.inner.shared.env;
         let existing = lock(&self.inner.topics).get(name).cloned();
         if let Some(topic) = existing {
@@ -196,6 +200,8 @@ impl Log {
         for n in 0..settings.partitions {
             let dir = partition_dir(&dir, PartitionId(n));
             env.vfs.create_dir(&dir).map_err(|error| Error::io("make", &dir, error))?;
+            // Made now, so that retention on a full disk only overwrites it.
+            Bound::Oldest.write(env, &dir, 0)?;
         }
         env.vfs.sync_dir(&dir).map_err(|error| Error::io("sync", &dir, error))?;
         let parent = dir.parent().unwrap_or(Path::new(""));

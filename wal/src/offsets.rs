@@ -10,7 +10,6 @@
 //! This struct's lock is held during I/O: commits of all groups stand in one line, in one file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::batch::RecordHeader;
 use crate::error::Result;
@@ -30,10 +29,8 @@ pub(crate) const KIND_COMMIT: u8 = 2;
 type Key = (GroupName, TopicName, PartitionId);
 
 /// All positions, and the writer that makes new ones durable.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Offsets {
-    /// Directory of the log.
-    pub(crate) dir: PathBuf,
     committed: BTreeMap<Key, u64>,
     writer: Option<PartitionWriter>,
     /// The log file that holds a durable snapshot.
@@ -74,10 +71,6 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<(GroupName, TopicName, Part
 }
 
 impl Offsets {
-    pub(crate) fn new(dir: PathBuf) -> Offsets {
-        Offsets { dir, committed: BTreeMap::new(), writer: None, file: None }
-    }
-
     pub(crate) fn is_ready(&self) -> bool {
         self.writer.is_some()
     }

@@ -21,6 +21,8 @@ pub(crate) struct Partition {
     pub(crate) dir: PathBuf,
     high: AtomicU64,
     state: Mutex<State>,
+    /// Held during the I/O of retention: two of them must not count the same files.
+    retaining: Mutex<()>,
 }
 
 /// What changes in a partition.
@@ -54,11 +56,23 @@ impl Partition {
             positions: BTreeMap::new(),
             settings,
         };
-        Partition { topic, id, dir, high: AtomicU64::new(found.next), state: Mutex::new(state) }
+        Partition {
+            topic,
+            id,
+            dir,
+            high: AtomicU64::new(found.next),
+            state: Mutex::new(state),
+            retaining: Mutex::new(()),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps other retentions of this partition out.
+    pub(crate) fn retaining(&self) -> MutexGuard<'_, ()> {
+        self.retaining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// First offset that is not durable yet.

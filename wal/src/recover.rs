@@ -17,13 +17,13 @@ use std::sync::Arc;
 use varve_vfs::{Env, Open};
 
 use crate::batch::seed_of;
+use crate::bounds::Bound;
 use crate::error::{Error, Result};
 use crate::file::{self, Extent, FILE_HEADER_BYTES, FileHeader, Loaded, LogFile, VERSION};
 use crate::index;
 use crate::log::settle;
 use crate::scan::{Rest, Scan, scan};
 use crate::topic::{Offset, PartitionId, TopicName, remove_if_there};
-use crate::wire;
 
 /// What opening the log found.
 #[derive(Clone, Debug, Default)]
@@ -134,35 +134,6 @@ pub(crate) struct Opening<'a> {
     pub(crate) thorough: bool,
 }
 
-/// Name of the file that says which log file is the newest.
-pub(crate) const NEWEST: &str = "newest";
-const NEWEST_MAGIC: &[u8; 8] = b"VARVENEW";
-
-/// Bytes of the file that says which log file is the newest.
-pub(crate) fn encode_newest(base: u64) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    wire::put(&mut bytes, 0, NEWEST_MAGIC);
-    wire::put(&mut bytes, 8, &base.to_le_bytes());
-    let crc = crc32fast::hash(&bytes[..16]);
-    wire::put(&mut bytes, 16, &crc.to_le_bytes());
-    bytes
-}
-
-/// The base offset in such bytes.
-pub(crate) fn decode_newest(bytes: &[u8]) -> Option<u64> {
-    if bytes.get(..8)? != NEWEST_MAGIC || wire::u32_at(bytes, 16)? != crc32fast::hash(bytes.get(..16)?) {
-        return None;
-    }
-    wire::u64_at(bytes, 8)
-}
-
-fn read_newest(env: &Env, dir: &Path) -> Option<u64> {
-    let file = env.vfs.open(&dir.join(NEWEST), Open::Read).ok()?;
-    let mut bytes = [0; 24];
-    file.read_at(&mut bytes, 0).ok()?;
-    decode_newest(&bytes)
-}
-
 impl Opening<'_> {
     /// Opens all files of the partition.
     pub(crate) fn run(&mut self) -> Result<Found> {
@@ -173,8 +144,9 @@ impl Opening<'_> {
             self.sweep(&names, &bases)?;
         }
         let mut files = Vec::with_capacity(bases.len());
-        // Retention removes from the front: the first file may begin anywhere.
-        let mut next = bases.first().copied().unwrap_or(0);
+        // Retention removes from the front, and says so before.
+        let first = bases.first().copied().unwrap_or(0);
+        let mut next = Bound::Oldest.read(self.env, self.dir).map_or(first, |oldest| oldest.min(first));
         for (n, base) in bases.iter().enumerate() {
             self.recovery.files += 1;
             if next < *base {
@@ -204,7 +176,7 @@ impl Opening<'_> {
 
     /// A newest file that is gone leaves no gap behind it; so its name is written down.
     fn expect_newest(&mut self, bases: &[u64], next: &mut u64) {
-        let Some(newest) = read_newest(self.env, self.dir) else { return };
+        let Some(newest) = Bound::Newest.read(self.env, self.dir) else { return };
         if bases.last().is_none_or(|last| *last < newest) {
             let first = if bases.is_empty() { newest } else { *next };
             let end = (*next).max(newest).saturating_add(self.log_file_bytes);

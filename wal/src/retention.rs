@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::bounds::Bound;
 use crate::counters::add;
 use crate::error::{Error, Result};
 use crate::file::{LogFile, SPARE, index_name};
@@ -25,43 +26,55 @@ pub struct Retained {
     pub recycled: u64,
 }
 
-/// Whether the oldest file may go.
-fn may_go(state: &State, now_ms: i64) -> bool {
-    let [oldest, second, ..] = &state.files[..] else { return false };
-    if state.positions.values().any(|position| *position < second.base) {
-        return false;
-    }
-    let old = match state.settings.retention_ms {
-        // As soon as its consumers are past it, whatever the clock says; but there must be one.
-        Some(0) => !state.positions.is_empty(),
-        Some(age_ms) => {
-            let newest = i128::from(oldest.extent().max_time);
-            newest + i128::from(age_ms) <= i128::from(now_ms)
+/// How many files may go, from the oldest on, and the offset where the log begins then.
+fn going(state: &State, now_ms: i64) -> (usize, u64) {
+    let mut bytes: u64 = state.files.iter().map(|file| file.file_bytes).sum();
+    let floor = state.positions.values().copied().min().unwrap_or(u64::MAX);
+    let (mut count, mut first) = (0, 0);
+    for pair in state.files.windows(2) {
+        let [file, next] = pair else { break };
+        let old = match state.settings.retention_ms {
+            // As soon as its consumers are past it, whatever the clock says; but there must be one.
+            Some(0) => !state.positions.is_empty(),
+            Some(age_ms) => i128::from(file.extent().max_time) + i128::from(age_ms) <= i128::from(now_ms),
+            None => false,
+        };
+        let large = state.settings.retention_bytes.is_some_and(|max| bytes > max);
+        if floor < next.base || !(old || large) {
+            break;
         }
-        None => false,
-    };
-    let bytes: u64 = state.files.iter().map(|file| file.file_bytes).sum();
-    old || state.settings.retention_bytes.is_some_and(|max| bytes > max)
+        bytes -= file.file_bytes;
+        (count, first) = (count + 1, next.base);
+    }
+    (count, first)
 }
 
-/// Takes the oldest file off the list if it may go; whether it can serve as spare.
-fn take_oldest(partition: &Partition, now_ms: i64) -> Option<(Arc<LogFile>, bool)> {
+/// Takes the oldest file off the list; whether it can serve as spare.
+fn take_oldest(partition: &Partition) -> (Arc<LogFile>, bool) {
     let mut state = partition.state();
-    if !may_go(&state, now_ms) {
-        return None;
-    }
+    assert!(state.files.len() > 1, "the newest file stays");
     let file = state.files.remove(0);
     // Whoever else holds the file may be reading it: then its bytes must stay.
     let unread = Arc::strong_count(&file) == 1;
     let spare = !state.spare && unread && file.file_bytes == state.settings.log_file_bytes && file.extent().whole;
-    Some((file, spare))
+    (file, spare)
 }
 
 /// Applies retention to one partition.
 pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retained: &mut Retained) -> Result<()> {
     let vfs = &shared.env.vfs;
     let sync = || vfs.sync_dir(&partition.dir).map_err(|error| Error::io("sync", &partition.dir, error));
-    while let Some((file, spare)) = take_oldest(partition, now_ms) {
+    let _retaining = partition.retaining();
+    let (count, first) = going(&partition.state(), now_ms);
+    if count > 0 {
+        match Bound::Oldest.write(&shared.env, &partition.dir, first) {
+            // Where even this needs space, making some comes first; the next opening will miss these files.
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for _ in 0..count {
+        let (file, spare) = take_oldest(partition);
         let removed = (|| {
             if partition.state().unsynced {
                 // An earlier removal may not be durable yet: this one must not overtake it.

@@ -11,16 +11,16 @@
 
 use std::sync::Arc;
 
-use varve_vfs::{Env, File, Open};
+use varve_vfs::{Env, File};
 
 use crate::batch::{self, FLAG_MARK, HEADER_BYTES, Header, RecordHeader};
+use crate::bounds::Bound;
 use crate::counters::{Counters, add};
 use crate::error::{Error, Result};
 use crate::file::{self, Extent, FILE_HEADER_BYTES, FileId, LogFile, Plan};
 use crate::index;
 use crate::log::Shared;
 use crate::partition::Partition;
-use crate::recover::{NEWEST, encode_newest};
 use crate::topic::Offset;
 
 /// Bytes of a buffer that is kept for the next group.
@@ -290,7 +290,8 @@ impl PartitionWriter {
             state.files.retain(|file| file.base < self.next);
             state.files.push(made.file.clone());
         }
-        note_newest(env, partition, self.next);
+        // A hint: a bound that could not be written claims less.
+        let _ = Bound::Newest.write(env, &partition.dir, self.next);
         let id = made.file.id();
         let marked = self.next;
         self.active = Some(Active { file: made.file, handle: made.handle, at: FILE_HEADER_BYTES as u64, marked });
@@ -301,18 +302,6 @@ impl PartitionWriter {
 impl Drop for PartitionWriter {
     fn drop(&mut self) {
         self.partition.state().written = false;
-    }
-}
-
-/// Writes down which file is the newest, so that its loss is seen. A hint: what fails is forgotten.
-fn note_newest(env: &Env, partition: &Partition, base: u64) {
-    let path = partition.dir.join(NEWEST);
-    let opened = env.vfs.open(&path, Open::Write);
-    let created = opened.is_err();
-    let opened = opened.or_else(|_| env.vfs.open(&path, Open::Create));
-    let Ok(handle) = opened else { return };
-    if handle.write_at(&encode_newest(base), 0).is_ok() && handle.sync().is_ok() && created {
-        let _ = env.vfs.sync_dir(&partition.dir);
     }
 }
 
