@@ -19,6 +19,9 @@ pub(crate) enum Value {
     Vector(Vector),
 }
 
+/// A range vector, the end of its window and how far it reaches back.
+type Range = (BTreeMap<Labels, Vec<(i64, f64)>>, i64, i64);
+
 /// Why there is no value; any refusal is as good as another.
 #[derive(Debug)]
 pub(crate) struct Refused;
@@ -105,7 +108,7 @@ impl Naive<'_> {
     }
 
     /// Series with their samples in a range vector's window, and the window.
-    fn range(&self, expr: &Expr, time: i64) -> Result<(BTreeMap<Labels, Vec<(i64, f64)>>, i64, i64), Refused> {
+    fn range(&self, expr: &Expr, time: i64) -> Result<Range, Refused> {
         let mut series: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
         match &expr.kind {
             ExprKind::MatrixSelector { selector, range } => {
@@ -141,7 +144,7 @@ impl Naive<'_> {
             }
             return Ok(out);
         }
-        let range_arg = args.last().expect("a range vector");
+        let Some(range_arg) = args.last() else { panic!("a range vector was generated") };
         let parameter = match &args[0].kind {
             ExprKind::Number(value) => *value,
             _ => f64::NAN,
