@@ -89,14 +89,6 @@ pub enum Error {
         /// The partition.
         partition: PartitionId,
     },
-    /// The group of batches was lost in an earlier write of the same group; the sync that says so begins a new group.
-    #[error("partition {partition} of topic {topic}: an earlier write of this group failed")]
-    Group {
-        /// The topic.
-        topic: TopicName,
-        /// The partition.
-        partition: PartitionId,
-    },
     /// The file was made by another version.
     #[error("{path}: format version {found}; this build reads up to {newest}")]
     Version {

@@ -50,14 +50,12 @@ pub struct PartitionWriter {
     noted: Vec<(u64, u64, i64)>,
     /// Offset of the next record.
     next: u64,
-    /// A part of the group was lost while the file was changed.
-    lost: bool,
 }
 
 impl PartitionWriter {
     pub(crate) fn new(shared: Arc<Shared>, partition: Arc<Partition>) -> PartitionWriter {
         let next = partition.high();
-        PartitionWriter { shared, partition, active: None, buffer: Vec::new(), noted: Vec::new(), next, lost: false }
+        PartitionWriter { shared, partition, active: None, buffer: Vec::new(), noted: Vec::new(), next }
     }
 
     /// Offset that the next record gets.
@@ -80,39 +78,44 @@ impl PartitionWriter {
     /// full file.
     ///
     /// # Errors
-    /// [`Error::Full`] and [`Error::Io`] when no file can be made; batches buffered before keep their fate for
-    /// [`PartitionWriter::sync`].
+    /// As [`PartitionWriter::append`]: the whole group has failed.
     pub fn prepare(&mut self, payload_bytes_max: usize) -> Result<FileId> {
+        let prepared = self.place(payload_bytes_max);
+        if prepared.is_err() {
+            // Whoever is refused one batch need not remember to give up the others.
+            self.abandon();
+        }
+        prepared
+    }
+
+    fn place(&mut self, payload_bytes_max: usize) -> Result<FileId> {
         let max = self.shared.settings.batch_bytes_max;
         if payload_bytes_max as u64 > max {
             let got = payload_bytes_max as u64;
             return Err(Error::Limit { limit: "batch bytes", max, got, setting: "log.batch_bytes_max" });
-        }
-        if self.lost {
-            return Err(self.group_lost());
         }
         let need = batch::batch_bytes(payload_bytes_max) as u64;
         if let Some(active) = &self.active {
             if active.at + self.buffer.len() as u64 + need + TAIL_BYTES <= active.file.file_bytes {
                 return Ok(active.file.id());
             }
-            if !self.buffer.is_empty() {
-                // The rest of the group would stand in another file: it shares the fate of this part.
-                if let Err(error) = self.write_group() {
-                    self.lost = true;
-                    return Err(error);
-                }
-            }
+            self.write_group()?;
         }
         self.roll(need)
+    }
+
+    /// Forgets what is buffered: its offsets are given again.
+    pub fn abandon(&mut self) {
+        self.next = self.partition.high();
+        self.clear();
     }
 
     /// Buffers a batch; its base offset. It is durable after [`PartitionWriter::sync`].
     ///
     /// # Errors
-    /// This batch is not taken: no room on the disk for a new file, an input/output error, a payload over the limit.
-    /// The batches appended before it live or die with the next [`PartitionWriter::sync`], which must be called to
-    /// learn it.
+    /// No room on the disk for a new file, an input/output error, a payload over the limit. Every batch appended since
+    /// the last sync has failed with this one and is forgotten (what had to be written to leave a full file may be
+    /// read all the same); the next append begins a new group.
     pub fn append(&mut self, record: &RecordHeader, payload: &[u8]) -> Result<Offset> {
         assert!(record.records > 0, "a batch has records");
         assert!(record.flags & FLAG_MARK == 0, "bit 15 is the log's");
@@ -137,14 +140,7 @@ impl PartitionWriter {
     /// Every batch appended since the last sync has failed. The file is given up; the next append begins a new one, and
     /// succeeds as soon as the disk lets it.
     pub fn sync(&mut self) -> Result<Offset> {
-        if std::mem::take(&mut self.lost) {
-            return Err(self.group_lost());
-        }
         self.write_group()
-    }
-
-    fn group_lost(&self) -> Error {
-        Error::Group { topic: self.partition.topic.clone(), partition: self.partition.id }
     }
 
     /// Tells the disk that all is durable, once: a mark behind the last group, so that damage to it can be told from
@@ -244,8 +240,7 @@ impl PartitionWriter {
     fn give_up(&mut self) {
         add(&self.shared.counters.failures, 1);
         self.active = None;
-        self.next = self.partition.high();
-        self.clear();
+        self.abandon();
     }
 
     /// Leaves the file and makes a new one with room for `need` bytes.

@@ -139,7 +139,6 @@ impl World {
         self.disk.set_capacity(None);
         self.verify(&log, false);
         // The fault has passed: writes go on.
-        let _ = writer.sync();
         self.append_and_sync(&mut writer, 1).unwrap();
         self.verify(&log, false);
         match self.random.below(3) {
@@ -194,7 +193,6 @@ impl World {
     /// A turn of the one writer: some batches, one sync, the model told of the outcome.
     pub fn append_and_sync(&mut self, writer: &mut PartitionWriter, count: u64) -> varve_wal::Result<()> {
         let mut taken = Vec::new();
-        let mut failed = Ok(());
         for _ in 0..count {
             let records = 1 + self.random.below(4) as u32;
             let len = match self.random.below(10) {
@@ -205,27 +203,22 @@ impl World {
             let fill = self.random.next();
             let payload: Vec<u8> = (0..len).map(|n| (fill >> (n % 8 * 8)) as u8 ^ (n / 8) as u8).collect();
             let record = RecordHeader { records, time_ms: 5, kind: 1, ..RecordHeader::default() };
-            // An append may make a part of the group durable and fail then: its batches are open until the sync.
+            // An append may make a part of the group durable and fail then: its batches stay open.
             match writer.append(&record, &payload) {
                 Ok(offset) => {
                     self.model.open.entry(offset.0).or_default().push((records, payload.clone()));
                     taken.push((offset.0, (records, payload)));
                 }
-                Err(error) => {
-                    failed = Err(error);
-                    break;
-                }
+                // The batches before it have failed with it.
+                Err(error) => return Err(error),
             }
         }
-        let synced = writer.sync();
-        if synced.is_ok() {
-            for (offset, content) in taken {
-                self.model.open.remove(&offset);
-                self.model.kept.insert(offset, content);
-            }
+        writer.sync()?;
+        for (offset, content) in taken {
+            self.model.open.remove(&offset);
+            self.model.kept.insert(offset, content);
         }
-        synced?;
-        failed
+        Ok(())
     }
 
     /// Reads the log whole and compares; what is there counts as kept from then on if the log was opened anew.
