@@ -96,7 +96,7 @@ fn limits_of_requests_name_their_setting() {
     assert_eq!(answer.status, 413, "{}", String::from_utf8_lossy(&answer.body));
     assert!(answer.error().1.contains("`decompressed_bytes_max`"));
     let long = "1+".repeat(60) + "1";
-    assert_eq!(house.post("/api/v1/query", &[("query", &long)]).status, 400);
+    assert_eq!(house.post("/api/v1/query", &[("query", &long)]).status, 422);
     let huge = "1".repeat(80_000);
     let answer = house.post("/api/v1/query", &[("query", &huge)]);
     assert_eq!(answer.status, 413);

@@ -50,7 +50,7 @@ pub(super) fn command() -> Command {
             _ => flag,
         }
     });
-    Command::new("serve").about("Run the server").arg(config).args(flags)
+    Command::new("serve").about("Run the server").args_override_self(true).arg(config).args(flags)
 }
 
 /// Runs the server until a signal stops it.

@@ -74,7 +74,7 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
     if params.all("match[]").is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+    work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
         let snapshot = app.store()?.engine.snapshot();
         let series_max = app.settings.limits.query_series_max;
@@ -93,7 +93,7 @@ pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
     let tenant = read::tenant(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     let (range, limit) = (params.range()?, params.limit("limit")?);
-    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+    work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
         let snapshot = app.store()?.engine.snapshot();
         let found = union(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
@@ -114,7 +114,7 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
     }
     let params = request::params(&app, request).await?;
     let (range, limit): (TimeRange, _) = (params.range()?, params.limit("limit")?);
-    work::run(&app, params.duration("timeout")?, move |app, budget, out| {
+    work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
         let snapshot = app.store()?.engine.snapshot();
         let found = union(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;

@@ -84,6 +84,14 @@ impl Params {
         }
     }
 
+    /// `timeout`: positive, or absent.
+    pub fn timeout(&self) -> Result<Option<i64>, ApiError> {
+        match self.duration("timeout")? {
+            Some(ms) if ms <= 0 => Err(ApiError::parameter("timeout", "a timeout must be positive")),
+            timeout => Ok(timeout),
+        }
+    }
+
     /// `limit`: 0 and absent mean no limit.
     pub fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.text(name) {

@@ -107,7 +107,7 @@ fn thousands(number: u64) -> String {
 
 async fn evaluate(app: Arc<App>, params: Params, asked: RangeRequest) -> Answer {
     let limit = params.limit("limit")?;
-    let timeout = params.duration("timeout")?;
+    let timeout = params.timeout()?;
     work::run(&app, timeout, move |app, budget, out| {
         let begin = app.elapsed();
         let expr = parse(app, params.text("query"))?;
