@@ -1,3 +1,5 @@
+//! Records of metrics: round trips and damage, by random batches.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
