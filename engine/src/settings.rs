@@ -34,7 +34,7 @@ impl Default for EngineSettings {
             retention_ms: 30 * 86_400_000,
             retention_bytes: 0,
             block_cache_bytes: 64 << 20,
-            log_file_bytes: 64 << 20,
+            log_file_bytes: 16 << 20,
             log_retention_ms: 0,
             replay_threads: 8,
         }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashTable;
+use roaring::RoaringBitmap;
 use varve_model::{Column, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
 
 use crate::engine::Inner;
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::head::registry::Registry;
 use crate::segment::ReadScratch;
-use crate::state::{LiveSegment, State};
+use crate::state::{Heads, LiveSegment, State};
 use crate::status::Cardinality;
 use crate::step::merge::overlay;
 
@@ -35,6 +36,37 @@ pub struct Snapshot {
 enum Source {
     Segment(Arc<LiveSegment>),
     Head(Arc<Head>),
+}
+
+/// The live series that match and have samples in a head around `range`: `None` when no head reaches into it,
+/// `Some(None)` for all of them, which is the answer without matchers.
+fn present(
+    heads: &Heads,
+    registry: &Registry,
+    tenant: TenantId,
+    matchers: &[Matcher],
+    range: TimeRange,
+) -> Option<Option<RoaringBitmap>> {
+    let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
+    if heads.is_empty() {
+        return None;
+    }
+    if matchers.is_empty() {
+        return Some(None);
+    }
+    let known = registry.select(tenant, matchers);
+    let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
+    let mut found = RoaringBitmap::new();
+    for head in heads {
+        head.keep_present(&ids, range, |at| {
+            if let Some((id, known)) = known.get(at)
+                && known.born <= head.epoch
+            {
+                found.insert(*id);
+            }
+        });
+    }
+    Some(Some(found))
 }
 
 /// Series of one shard that are being selected.
@@ -114,8 +146,8 @@ impl Snapshot {
             return Ok(());
         };
         let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
-        // Live series first: their labels are shared, those of segments are read.
-        let known = if heads.is_empty() { Vec::new() } else { registry.select(tenant, matchers) };
+        // Live series first: their labels are shared, those of segments would have to be read.
+        let known = registry.select(tenant, matchers);
         let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
         let mut present: Vec<Vec<usize>> = Vec::new();
         for head in &heads {
@@ -135,6 +167,8 @@ impl Snapshot {
                 }
             }
         }
+        let mut known_by_hash: HashTable<u32> = HashTable::new();
+        let hash_of = |at: u32| known.get(at as usize).map(|(_, known)| known.hash).unwrap_or_default();
         // Parts in order of offsets: segments, frozen heads, the live head.
         for live in self.state.version.of(partition) {
             let segment = &live.segment;
@@ -143,6 +177,12 @@ impl Snapshot {
                 continue;
             }
             let ids = segment.select(tenant, matchers, range)?;
+            if !ids.is_empty() && known_by_hash.is_empty() {
+                known_by_hash.reserve(known.len(), |&at| hash_of(at).low());
+                for at in 0..known.len() as u32 {
+                    known_by_hash.insert_unique(hash_of(at).low(), at, |&at| hash_of(at).low());
+                }
+            }
             if ids.is_empty() {
                 continue;
             }
@@ -150,7 +190,13 @@ impl Snapshot {
             let mut scratch = ReadScratch::default();
             for id in ids {
                 let hash = segment.hash_with(&mut scratch, id)?;
-                let number = joining.join(hash, || segment.labels_with(&mut scratch, id))?;
+                let number = joining.join(hash, || {
+                    let live = known_by_hash.find(hash.low(), |&at| hash_of(at) == hash);
+                    match live.and_then(|&at| known.get(at as usize)) {
+                        Some((_, known)) => Ok(known.labels.clone()),
+                        None => segment.labels_with(&mut scratch, id),
+                    }
+                })?;
                 joining.part(number, id);
             }
         }
@@ -165,25 +211,23 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Names of labels of the series that match, sorted.
+    /// Names of labels of the series that match, sorted. Without matchers those of all live series count when a head
+    /// has samples in `range`, as in Prometheus; with matchers those that have samples there.
     pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
         let mut names = BTreeSet::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for live in self.state.version.of(partition as u32) {
                 names.extend(live.segment.label_names(tenant, matchers, range)?);
             }
-            self.each_live(heads, registry, tenant, matchers, range, &mut |labels| {
-                for (name, _) in labels.iter() {
-                    if !names.contains(name) {
-                        names.insert(name.to_owned());
-                    }
-                }
-            });
+            if let Some(ids) = present(heads, registry, tenant, matchers, range) {
+                names.extend(registry.label_names(tenant, ids.as_ref()));
+            }
         }
         Ok(names.into_iter().collect())
     }
 
-    /// Values of a label among the series that match, sorted.
+    /// Values of a label among the series that match, sorted; which live series count is told at
+    /// [`Snapshot::label_names`].
     pub fn label_values(
         &self,
         tenant: TenantId,
@@ -196,44 +240,11 @@ impl Snapshot {
             for live in self.state.version.of(partition as u32) {
                 values.extend(live.segment.label_values(tenant, name, matchers, range)?);
             }
-            self.each_live(heads, registry, tenant, matchers, range, &mut |labels| {
-                if let Some(value) = labels.get(name)
-                    && !values.contains(value)
-                {
-                    values.insert(value.to_owned());
-                }
-            });
+            if let Some(ids) = present(heads, registry, tenant, matchers, range) {
+                values.extend(registry.label_values(tenant, name, ids.as_ref()));
+            }
         }
         Ok(values.into_iter().collect())
-    }
-
-    /// Calls `each` with the labels of the series that match and have samples in a head around `range`.
-    fn each_live(
-        &self,
-        heads: &crate::state::Heads,
-        registry: &Registry,
-        tenant: TenantId,
-        matchers: &[Matcher],
-        range: TimeRange,
-        each: &mut dyn FnMut(&Labels),
-    ) {
-        let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
-        if heads.is_empty() {
-            return;
-        }
-        let known = registry.select(tenant, matchers);
-        let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
-        let mut shown = vec![false; known.len()];
-        for head in heads {
-            head.keep_present(&ids, range, |at| {
-                if let (Some((_, known)), Some(shown)) = (known.get(at), shown.get_mut(at))
-                    && known.born <= head.epoch
-                    && !std::mem::replace(shown, true)
-                {
-                    each(&known.labels);
-                }
-            });
-        }
     }
 
     /// Where a tenant's live series go, `top` entries a list.

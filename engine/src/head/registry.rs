@@ -10,6 +10,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use roaring::RoaringBitmap;
 use varve_model::{Labels, Matcher, SeriesHash, TenantId};
 
 use crate::index::MemoryIndex;
@@ -76,6 +77,24 @@ impl Registry {
     pub(crate) fn known(&self, ids: &[u32]) -> Vec<(u32, Known)> {
         let shared = self.read();
         ids.iter().filter_map(|&id| Some((id, shared.series.get(id as usize)?.clone()?))).collect()
+    }
+
+    /// Label names of the given live series of a tenant, of all without; sorted.
+    pub(crate) fn label_names(&self, tenant: TenantId, ids: Option<&RoaringBitmap>) -> Vec<String> {
+        let shared = self.read();
+        match ids {
+            Some(ids) => shared.index.label_names_of(tenant, ids),
+            None => shared.index.label_names(tenant),
+        }
+    }
+
+    /// Values of a label of the given live series of a tenant, of all without; sorted.
+    pub(crate) fn label_values(&self, tenant: TenantId, name: &str, ids: Option<&RoaringBitmap>) -> Vec<String> {
+        let shared = self.read();
+        match ids {
+            Some(ids) => shared.index.label_values_of(tenant, name, ids),
+            None => shared.index.label_values(tenant, name),
+        }
     }
 
     /// Calls `each` with every name, value and number of live series of a tenant.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
+use varve_model::SeriesHash;
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Decompressor;
 
@@ -32,6 +33,8 @@ pub(super) enum Cached {
     Columns(Arc<Vec<ColumnRow>>),
     /// One decoded time column.
     Times(Arc<Vec<i64>>),
+    /// Hashes of a block of series: a join by hash needs no more of it, and they are a tenth of the rows.
+    Hashes(Arc<Vec<SeriesHash>>),
     /// A tenant's dictionary.
     Terms(Arc<Terms>),
 }
@@ -45,6 +48,7 @@ impl Cached {
                 Cached::Chunks(rows) => rows.heap_bytes(),
                 Cached::Columns(rows) => size_of::<ColumnRow>() * rows.capacity(),
                 Cached::Times(times) => 8 * times.capacity(),
+                Cached::Hashes(hashes) => size_of::<SeriesHash>() * hashes.capacity(),
                 Cached::Terms(terms) => terms.bytes(),
             }
     }

@@ -29,6 +29,8 @@ use crate::index::terms::Terms;
 
 /// Kind of cache key for decoded time columns, beside the sections' numbers.
 const KIND_TIMES: u8 = 255;
+/// Kind of cache key for the hashes of a block of series.
+const KIND_HASHES: u8 = 254;
 /// Slots of a scratch for decoded time columns, picked by the column's number.
 const TIMES_SLOTS: usize = 64;
 /// The same for a transient scratch, which reads a whole segment.
@@ -53,6 +55,7 @@ pub struct ReadScratch {
     /// Number of the segment that the rest belongs to.
     segment: Option<u64>,
     series: Option<(Block, Arc<SeriesRows>)>,
+    hashes: Option<(Block, Arc<Vec<SeriesHash>>)>,
     chunks: Option<(Block, Arc<ChunkRows>)>,
     columns: Option<(Block, Arc<Vec<ColumnRow>>)>,
     values: Option<(Block, Arc<Vec<u8>>)>,
@@ -161,10 +164,33 @@ impl Segment {
         self.hash_with(&mut ReadScratch::default(), series)
     }
 
-    /// The hash of a series' labels, with the blocks of earlier calls at hand.
+    /// The hash of a series' labels, with the blocks of earlier calls at hand. The labels themselves are decoded only
+    /// when the hashes of their block are not in the cache.
     pub fn hash_with(&self, scratch: &mut ReadScratch, series: u32) -> Result<SeriesHash> {
-        let (block, row, rows) = self.series_rows(scratch, series)?;
-        rows.hash(row).ok_or_else(|| self.damaged(block.at, "series is not in its block"))
+        scratch.turn_to(self);
+        let unit = u64::from(series);
+        let (block, hashes) = match &scratch.hashes {
+            Some((block, hashes)) if holds(block, unit) => (*block, hashes.clone()),
+            _ => {
+                let (index, block) = self.find(Section::Series, unit)?;
+                let key = self.key(KIND_HASHES, index);
+                let hashes = match self.cache.get(key) {
+                    Some(Cached::Hashes(hashes)) => hashes,
+                    _ => {
+                        let (_, _, rows) = self.series_rows(scratch, series)?;
+                        let hashes = Arc::new(rows.hashes().to_vec());
+                        if !scratch.transient {
+                            self.cache.insert(key, Cached::Hashes(hashes.clone()));
+                        }
+                        hashes
+                    }
+                };
+                scratch.hashes = Some((block, hashes.clone()));
+                (block, hashes)
+            }
+        };
+        let hash = hashes.get((unit - block.first) as usize).copied();
+        hash.ok_or_else(|| self.damaged(block.at, "series is not in its block"))
     }
 
     /// Appends the samples of a series in `range` to `column`.

@@ -56,8 +56,9 @@ impl SeriesRows {
         self.label_bytes.get(begin as usize..end as usize)
     }
 
-    pub(crate) fn hash(&self, row: usize) -> Option<SeriesHash> {
-        self.hashes.get(row).copied()
+    /// The hashes of all rows.
+    pub(crate) fn hashes(&self) -> &[SeriesHash] {
+        &self.hashes
     }
 
     /// Encodes and forgets the rows.
