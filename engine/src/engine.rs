@@ -369,6 +369,12 @@ impl Engine {
                 *count += 1;
             }
         }
+        for topic in inner.log.topics() {
+            for partition in inner.log.partitions(&topic.name) {
+                status.log_files += partition.files;
+                status.log_bytes += partition.bytes;
+            }
+        }
         let work = &inner.work;
         status.quarantined = inner.quarantined.load(Ordering::Relaxed);
         status.steps = vec![

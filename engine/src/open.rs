@@ -64,7 +64,7 @@ fn segment_id(name: &str) -> Option<u64> {
     name.strip_suffix(".seg")?.parse().ok()
 }
 
-fn lock(env: &Env, dir: &Path) -> Result<Box<dyn Lock>> {
+pub(crate) fn lock(env: &Env, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = Layout(dir).lock();
     env.vfs.lock(&path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {

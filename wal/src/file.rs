@@ -74,7 +74,7 @@ impl FileHeader {
     }
 
     /// Reads a header; the version stands beside it, so that a newer one is told from damage.
-    pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<(u16, FileHeader), Malformed> {
+    pub fn decode(bytes: &[u8]) -> std::result::Result<(u16, FileHeader), Malformed> {
         const SHORT: Malformed = Malformed("too short for a log file header");
         let bytes = bytes.get(..FILE_HEADER_BYTES).ok_or(SHORT)?;
         if &bytes[..8] != MAGIC {

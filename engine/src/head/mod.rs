@@ -19,12 +19,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use varve_model::{Column, Millis, TimeRange};
 
-use crate::record::Rows;
+use crate::record::{Entry, Rows};
 use series::{Copied, Series};
 
 /// Series in a stripe; a power of two.
 const STRIPE_SERIES: usize = 1024;
 const _: () = assert!(STRIPE_SERIES.is_power_of_two());
+
+/// Series whose chunk ends are loaded together before they are written: each is a cache miss of its own, and so they
+/// wait for memory at the same time.
+const TOUCH: usize = 16;
 
 /// What [`Head::apply`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -114,15 +118,18 @@ impl Head {
             let stripe = self.stripe_to_write(stripe_of(first.series));
             let mut stripe = stripe.lock();
             let (own, others) = entries.split_at(run);
-            for entry in own {
-                let series = slot(&mut stripe, entry.series, &mut counts.bytes);
-                let count = (entry.count as usize).min(rest.0.len()).min(rest.1.len());
-                let (times, times_after) = rest.0.split_at(count);
-                let (values, values_after) = rest.1.split_at(count);
-                rest = (times_after, values_after);
-                let (late, bytes) = series.push_floats(times, values);
-                counts.late += late;
-                counts.bytes += bytes;
+            for some in own.chunks(TOUCH) {
+                touch(&stripe, some);
+                for entry in some {
+                    let series = slot(&mut stripe, entry.series, &mut counts.bytes);
+                    let count = (entry.count as usize).min(rest.0.len()).min(rest.1.len());
+                    let (times, times_after) = rest.0.split_at(count);
+                    let (values, values_after) = rest.1.split_at(count);
+                    rest = (times_after, values_after);
+                    let (late, bytes) = series.push_floats(times, values);
+                    counts.late += late;
+                    counts.bytes += bytes;
+                }
             }
             entries = others;
         }
@@ -224,6 +231,13 @@ impl Head {
         let stripes = self.stripes.read().unwrap_or_else(PoisonError::into_inner).clone();
         stripes.iter().flatten().map(|stripe| stripe.lock().iter().map(Series::chunks).sum::<u64>()).sum()
     }
+}
+
+/// Loads the places that samples of these entries will be written to.
+#[inline]
+fn touch(stripe: &[Series], entries: &[Entry]) {
+    let ends = entries.iter().map(|entry| stripe.get(entry.series as usize % STRIPE_SERIES).map_or(0, Series::touch));
+    std::hint::black_box(ends.fold(0, |all, end| all ^ end));
 }
 
 /// The series of an id in its stripe, made when it is new.

@@ -57,6 +57,12 @@ impl Series {
         self.open.count() == 0 && self.side.is_none()
     }
 
+    /// Loads the end of the chunk that grows into the cache.
+    #[inline]
+    pub(crate) fn touch(&self) -> u8 {
+        self.open.bytes().last().copied().unwrap_or(0)
+    }
+
     pub(crate) fn chunks(&self) -> u64 {
         self.closed.len() as u64 + u64::from(self.open.count() > 0)
     }

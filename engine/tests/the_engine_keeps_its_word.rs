@@ -1,0 +1,428 @@
+//! Promises of the engine's face, each by a short story: limits refuse a sample and not its neighbours, retention counts
+//! from the tenant's newest sample, a damaged segment costs only itself, `check` sees every kind of damage, and one
+//! process has a directory.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use varve_engine::{Applied, Engine, EngineSettings, Error, Recovery, Shard, Write, check, dump, route};
+use varve_model::write::{Metadata, MetricType};
+use varve_model::{
+    Column, Labels, Limits, MatchOp, Matcher, Millis, RefusalReason, TenantId, TenantName, TimeRange, WriteBatch,
+};
+use varve_vfs::sim::{SimClock, SimVfs};
+use varve_vfs::{Env, Nanos};
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+const START: i64 = 1_700_006_400_000;
+const DIR: &str = "/data";
+
+/// Labels, time, value.
+type Sample<'a> = (&'a [(&'a str, &'a str)], Millis, f64);
+
+struct House {
+    disk: SimVfs,
+    clock: SimClock,
+    env: Env,
+    settings: EngineSettings,
+    limits: Limits,
+}
+
+struct Open {
+    engine: Arc<Engine>,
+    shards: Vec<Shard>,
+    recovery: Recovery,
+    clock: SimClock,
+    env: Env,
+}
+
+impl House {
+    fn new() -> House {
+        let disk = SimVfs::new(1);
+        let clock = SimClock::new(Nanos(START * 1_000_000));
+        let env = disk.env(&clock, 1);
+        let settings = EngineSettings { log_file_bytes: 16 << 10, replay_threads: 1, ..EngineSettings::default() };
+        House { disk, clock, env, settings, limits: Limits::default() }
+    }
+
+    fn try_open(&self) -> Result<Open, Error> {
+        let (engine, shards, recovery) =
+            Engine::open(self.env.clone(), Path::new(DIR), self.settings.clone(), self.limits.clone())?;
+        Ok(Open { engine, shards, recovery, clock: self.clock.clone(), env: self.env.clone() })
+    }
+
+    fn open(&self) -> Open {
+        self.try_open().unwrap()
+    }
+}
+
+impl Open {
+    fn now(&self) -> Millis {
+        varve_vfs::Clock::wall(&self.clock).0 / 1_000_000
+    }
+
+    fn tenant(&self, name: &str) -> TenantId {
+        self.engine.tenant(&TenantName::parse(name).unwrap()).unwrap()
+    }
+
+    fn try_write(&mut self, tenant: TenantId, batch: WriteBatch) -> Vec<Result<Applied, Error>> {
+        let now = self.now();
+        let batch = Arc::new(batch);
+        let parts = route(&batch, self.engine.partitions());
+        let turns = self.shards.iter_mut().zip(parts).filter(|(_, series)| !series.is_empty());
+        turns
+            .flat_map(|(shard, series)| shard.turn(&[Write { tenant, batch: Arc::clone(&batch), series }], now))
+            .collect()
+    }
+
+    /// Writes `(series, time, value)`; what was refused, by series in order.
+    fn write(&mut self, tenant: TenantId, samples: &[Sample<'_>]) -> (u64, Vec<(u32, RefusalReason)>) {
+        let mut batch = WriteBatch::default();
+        for (labels, time, value) in samples {
+            batch.push_series(labels.iter().copied());
+            batch.push_sample(*time, *value);
+        }
+        let (mut accepted, mut refused) = (0, Vec::new());
+        for answer in self.try_write(tenant, batch) {
+            let applied = answer.unwrap();
+            accepted += applied.accepted;
+            refused.extend(applied.refused.iter().map(|refused| (refused.series, refused.reason)));
+        }
+        refused.sort_unstable();
+        (accepted, refused)
+    }
+
+    fn flush(&mut self) {
+        self.engine.request_flush();
+        let now = self.now();
+        for shard in &mut self.shards {
+            shard.idle(now).unwrap();
+        }
+        self.work();
+    }
+
+    fn work(&mut self) {
+        while let Some(step) = self.engine.next_step(self.now()) {
+            let done = step.run(&self.env).unwrap();
+            self.engine.install(done).unwrap();
+        }
+    }
+
+    fn read(&self, tenant: TenantId, name: &str) -> Vec<(Millis, f64)> {
+        let matcher = Matcher::new(MatchOp::Equal, "__name__", name, 1 << 20).unwrap();
+        let selection = self.engine.snapshot().select(tenant, &[matcher], TimeRange::ALL, 100).unwrap();
+        let mut all = Vec::new();
+        let mut column = Column::default();
+        for index in 0..selection.len() {
+            selection.read(index, TimeRange::ALL, &mut column).unwrap();
+            all.extend(column.times.iter().copied().zip(column.values.iter().copied()));
+        }
+        all
+    }
+}
+
+const UP: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+const DOWN: &[(&str, &str)] = &[("__name__", "down"), ("job", "a")];
+
+#[test]
+fn a_refused_sample_never_fails_its_neighbours() {
+    let mut house = House::new();
+    house.limits = Limits {
+        labels_per_series_max: 3,
+        label_name_bytes_max: 10,
+        label_value_bytes_max: 10,
+        series_per_tenant_max: 3,
+        ..Limits::default()
+    };
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let third = [("__name__", "third")];
+    let fourth = [("__name__", "fourth")];
+    let (accepted, refused) = open.write(
+        tenant,
+        &[
+            (UP, START, 1.0),
+            (&[("job", "x")], START, 1.0),
+            (&[("__name__", "m"), ("a", "1"), ("b", "2"), ("c", "3")], START, 1.0),
+            (&[("__name__", "m"), ("a_long_name", "1")], START, 1.0),
+            (&[("__name__", "m"), ("a", "a long value")], START, 1.0),
+            (UP, START + 601_000, 1.0),
+            (UP, START - 31 * DAY, 1.0),
+            (DOWN, START, 2.0),
+            (&third, START, 3.0),
+        ],
+    );
+    assert_eq!(accepted, 4, "the one that is too old is the tenant's first: nothing newer says that it is");
+    use RefusalReason::*;
+    assert_eq!(
+        refused,
+        [(1, NoName), (2, TooManyLabels), (3, LabelNameTooLong), (4, LabelValueTooLong), (5, TooFarInFuture)]
+    );
+    assert_eq!(open.write(tenant, &[(&fourth, START, 1.0)]), (0, vec![(0, TooManySeries)]));
+    assert_eq!(open.write(tenant, &[(UP, START - 31 * DAY, 1.0)]), (0, vec![(0, TooOld)]));
+    let other = open.tenant("b");
+    assert_eq!(open.write(other, &[(&fourth, START, 1.0)]), (1, Vec::new()), "limits are per tenant");
+    assert_eq!(open.read(tenant, "up"), [(START - 31 * DAY, 1.0), (START, 1.0)]);
+    // What was refused is not there after a restart either.
+    drop(open);
+    let open = house.open();
+    assert_eq!(open.read(tenant, "up"), [(START - 31 * DAY, 1.0), (START, 1.0)]);
+    assert_eq!(open.read(tenant, "fourth"), []);
+}
+
+#[test]
+fn full_heads_refuse_whole_requests_and_name_the_setting() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    house.limits.head_bytes_max = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    open.write(tenant, &[(UP, START, 1.0), (DOWN, START, 1.0)]);
+    let mut batch = WriteBatch::default();
+    batch.push_series(UP.iter().copied());
+    batch.push_sample(START + 1, 1.0);
+    let answers = open.try_write(tenant, batch);
+    assert!(matches!(answers[..], [Err(Error::Limit { setting: "limits.head_bytes_max", .. })]), "{answers:?}");
+    open.flush();
+    assert_eq!(open.write(tenant, &[(UP, START + 1, 2.0)]).0, 1);
+}
+
+#[test]
+fn retention_counts_from_the_tenants_newest_sample() {
+    let mut house = House::new();
+    house.settings.retention_ms = 10 * DAY;
+    let mut open = house.open();
+    let (old, new) = (open.tenant("old"), open.tenant("new"));
+    // A year-old archive is loaded whole, oldest first, though the clock says that all of it is past its age.
+    let year = START - 365 * DAY;
+    for day in 0..9 {
+        assert_eq!(open.write(old, &[(UP, year + day * DAY, day as f64)]).0, 1);
+        assert_eq!(open.write(new, &[(UP, START - (9 - day) * DAY, day as f64)]).0, 1);
+        open.flush();
+    }
+    assert_eq!(open.read(old, "up").len(), 9);
+    assert_eq!(open.read(new, "up").len(), 9);
+    for day in 0..30 {
+        house.clock.advance(Duration::from_millis(DAY as u64));
+        assert_eq!(open.write(new, &[(UP, START + day * DAY, 0.0)]).0, 1);
+        open.flush();
+    }
+    assert_eq!(open.read(old, "up").len(), 9, "the old tenant's newest sample has not moved");
+    let kept = open.read(new, "up");
+    let horizon = START + 29 * DAY - 10 * DAY;
+    assert!(kept.first().unwrap().0 >= horizon - DAY, "{kept:?}");
+    assert_eq!(kept.iter().filter(|(time, _)| *time >= horizon).count(), 11);
+    assert!(open.engine.status().steps.iter().any(|(name, count)| *name == "expire" && *count > 0));
+}
+
+#[test]
+fn retention_by_bytes_removes_the_oldest() {
+    let mut house = House::new();
+    house.settings.retention_ms = 0;
+    house.settings.retention_bytes = 8_000;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for hour in 0..40 {
+        let time = START + hour * HOUR - 40 * HOUR;
+        open.write(tenant, &[(UP, time, 1.0), (DOWN, time, 2.0)]);
+        open.flush();
+    }
+    let status = open.engine.status();
+    assert!(status.segment_bytes <= 8_000, "{status:?}");
+    let kept = open.read(tenant, "up");
+    assert!(!kept.is_empty() && kept.len() < 40);
+    assert_eq!(kept.last().unwrap().0, START - HOUR);
+}
+
+#[test]
+fn the_later_write_wins_in_head_log_and_segments() {
+    let mut house = House::new();
+    house.settings.retention_ms = 0;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for round in 0..12 {
+        open.write(tenant, &[(UP, START, f64::from(round)), (UP, START - 3 * HOUR, f64::from(round + 100))]);
+        let expected = [(START - 3 * HOUR, f64::from(round + 100)), (START, f64::from(round))];
+        assert_eq!(open.read(tenant, "up"), expected, "in the head");
+        if round % 3 == 1 {
+            drop(open);
+            open = house.open();
+            assert_eq!(open.read(tenant, "up"), expected, "after replay");
+        }
+        if round % 2 == 0 {
+            open.flush();
+            assert_eq!(open.read(tenant, "up"), expected, "after flush and compaction");
+        }
+    }
+    assert!(open.engine.status().segments <= 4, "{:?}", open.engine.status());
+}
+
+#[test]
+fn metadata_and_tenants_last() {
+    let house = House::new();
+    let open = house.open();
+    let tenant = open.tenant("a");
+    let metadata = |family: &str, help: &str| Metadata {
+        family: family.to_owned(),
+        kind: MetricType::Counter,
+        help: help.to_owned(),
+        unit: String::new(),
+    };
+    open.engine.put_metadata(tenant, &[metadata("b", "1"), metadata("a", "1")]).unwrap();
+    open.engine.put_metadata(tenant, &[metadata("b", "2")]).unwrap();
+    drop(open);
+    let open = house.open();
+    assert_eq!(open.tenant("a"), tenant);
+    assert_ne!(open.tenant("c"), tenant);
+    assert_eq!(open.engine.metadata(tenant), [metadata("a", "1"), metadata("b", "2")]);
+    assert_eq!(open.engine.find_tenant(&TenantName::parse("nobody").unwrap()), None);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let house = House::new();
+    let open = house.open();
+    assert!(matches!(house.try_open(), Err(Error::Locked { .. })));
+    assert!(matches!(check(&house.env, Path::new(DIR)), Err(Error::Locked { .. })));
+    drop(open);
+    house.open();
+}
+
+/// Some data in segments and some in the log.
+fn filled(house: &House) -> Open {
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for i in 0..50 {
+        open.write(tenant, &[(UP, START - 8 * HOUR + i * 60_000, i as f64), (DOWN, START + i, 1.0)]);
+    }
+    open.flush();
+    for i in 0..20 {
+        open.write(tenant, &[(UP, START + i, 5.0)]);
+    }
+    let now = open.now();
+    open.shards.iter_mut().for_each(|shard| shard.idle(now).unwrap());
+    open
+}
+
+fn files(house: &House, part: &str) -> Vec<(PathBuf, usize)> {
+    let all = house.disk.files().into_iter();
+    all.filter(|(path, _)| path.to_string_lossy().contains(part)).map(|(path, bytes)| (path, bytes.len())).collect()
+}
+
+#[test]
+fn a_damaged_segment_costs_only_itself() {
+    let house = House::new();
+    drop(filled(&house));
+    let (tail, len) = files(&house, ".seg").remove(0);
+    // The trailer: without it the segment cannot be opened.
+    house.disk.flip(&tail, len as u64 - 10, 3);
+    let open = house.open();
+    assert_eq!(open.recovery.reports.len(), 1, "{:?}", open.recovery.reports);
+    assert_eq!(open.engine.status().quarantined, 1);
+    let tenant = open.tenant("a");
+    let left = open.read(tenant, "up").len() + open.read(tenant, "down").len();
+    assert!((20..120).contains(&left), "{left}");
+    assert!(!files(&house, "quarantine").is_empty());
+    drop(open);
+    assert!(house.open().recovery.reports.is_empty(), "it is reported once");
+}
+
+#[test]
+fn check_sees_every_flipped_bit_of_a_segment_and_of_the_log() {
+    let house = House::new();
+    drop(filled(&house));
+    let dir = Path::new(DIR);
+    assert_eq!(check(&house.env, dir).unwrap(), []);
+    let mut seen = 0;
+    for (path, len) in files(&house, ".seg") {
+        for at in (0..len as u64).step_by(13) {
+            let disk = house.disk.copy();
+            disk.flip(&path, at, (at % 8) as u8);
+            assert!(!check(&disk.env(&house.clock, 1), dir).unwrap().is_empty(), "{} byte {at}", path.display());
+            seen += 1;
+        }
+        let disk = house.disk.copy();
+        disk.lose(&path);
+        assert_eq!(check(&disk.env(&house.clock, 1), dir).unwrap().len(), 1);
+    }
+    for (path, _) in files(&house, "metrics/") {
+        if path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let disk = house.disk.copy();
+        disk.flip(&path, 64 + 70, 1);
+        assert!(!check(&disk.env(&house.clock, 1), dir).unwrap().is_empty(), "{}", path.display());
+    }
+    assert!(seen > 50);
+}
+
+#[test]
+fn dump_prints_every_file() {
+    let house = House::new();
+    drop(filled(&house));
+    let mut all = String::new();
+    for (path, _) in files(&house, "/").into_iter().filter(|(path, _)| !path.ends_with("LOCK")) {
+        let mut out = Vec::new();
+        dump(&house.env, &path, &mut out).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!out.is_empty() || path.ends_with("spare"), "{}", path.display());
+        all.push_str(&String::from_utf8(out).unwrap());
+    }
+    assert!(all.contains(r#"{__name__="up", job="a"} 5 @"#), "samples of the log");
+    assert!(all.contains("Applied"), "edits of the manifest");
+}
+
+#[test]
+fn labels_are_found_in_head_and_segments() {
+    let house = House::new();
+    let open = filled(&house);
+    let tenant = open.tenant("a");
+    let snapshot = open.engine.snapshot();
+    assert_eq!(snapshot.label_names(tenant, &[], TimeRange::ALL).unwrap(), ["__name__", "job"]);
+    assert_eq!(snapshot.label_values(tenant, "__name__", &[], TimeRange::ALL).unwrap(), ["down", "up"]);
+    let late = TimeRange { min: START + 5 * HOUR, max: i64::MAX };
+    assert_eq!(snapshot.label_values(tenant, "__name__", &[], late).unwrap(), [""; 0]);
+    let selection = snapshot.select(tenant, &[], TimeRange::ALL, 10).unwrap();
+    assert_eq!(selection.len(), 2);
+    assert!(matches!(snapshot.select(tenant, &[], TimeRange::ALL, 1), Err(Error::Limit { .. })));
+    let labels: Vec<Labels> = (0..2).map(|index| selection.labels(index)).collect();
+    assert!(labels.contains(&Labels::from([("__name__", "up"), ("job", "a")])));
+    let cardinality = snapshot.cardinality(tenant, 5).unwrap();
+    assert_eq!(cardinality.series, 2);
+    assert_eq!(cardinality.values_by_label, [("__name__".to_owned(), 2), ("job".to_owned(), 1)]);
+    assert_eq!(cardinality.by_pair[0], ("job=a".to_owned(), 2));
+}
+
+#[test]
+fn idle_series_leave_the_table_and_their_ids_are_used_again() {
+    let mut house = House::new();
+    house.settings.retention_ms = 0;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for hour in 0..6 {
+        let name = format!("short_lived_{hour}");
+        let labels: &[(&str, &str)] = &[("__name__", name.as_str())];
+        // An old snapshot keeps reading its own series, whatever their ids mean later.
+        let time = open.now();
+        open.write(tenant, &[(labels, time, hour as f64), (UP, time, 1.0)]);
+        let snapshot = open.engine.snapshot();
+        let before = snapshot.label_values(tenant, "__name__", &[], TimeRange::ALL).unwrap();
+        open.flush();
+        house.clock.advance(Duration::from_millis(HOUR as u64));
+        assert_eq!(snapshot.label_values(tenant, "__name__", &[], TimeRange::ALL).unwrap(), before);
+    }
+    let status = open.engine.status();
+    let (live, created): (u64, u64) = status
+        .shards
+        .iter()
+        .fold((0, 0), |(live, created), shard| (live + shard.series, created + shard.series_created));
+    assert!(created >= 7, "{created}");
+    assert!(live <= 4, "{live} of {created} are live");
+    for hour in 0..6 {
+        assert_eq!(open.read(tenant, &format!("short_lived_{hour}")), [(START + hour * HOUR, hour as f64)]);
+    }
+    assert_eq!(open.read(tenant, "up").len(), 6);
+}
