@@ -3,6 +3,8 @@
 //! The directory is a temporary one of the machine, so the figures hold a real sync a turn; a turn of 20 000 samples
 //! makes that small.
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark stops where it cannot go on, and prints")]
+
 use std::path::Path;
 use std::sync::Arc;
 
