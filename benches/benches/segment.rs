@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p varve-benches --bench segment` also prints where the bytes of the file go.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails may panic")]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

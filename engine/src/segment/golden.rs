@@ -64,6 +64,11 @@ fn write() -> Vec<u8> {
     read(&env, &path)
 }
 
+/// Whether the file is being rewritten; the test that reads it then waits for the next run.
+fn updating() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
 fn read(env: &Env, path: &Path) -> Vec<u8> {
     let file = env.vfs.open(path, Open::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
@@ -129,7 +134,7 @@ fn golden_segment_is_what_the_writer_writes_and_the_document_shows() {
     let (before, rest) = text.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();
     let expected = format!("```text\n{}```\n", annotate(&written));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if updating() {
         replace(&env, &golden, &written);
         replace(&env, &document, format!("{before}{BEGIN}{expected}{END}{after}").as_bytes());
         return;
@@ -140,6 +145,9 @@ fn golden_segment_is_what_the_writer_writes_and_the_document_shows() {
 
 #[test]
 fn golden_segment_is_read() {
+    if updating() {
+        return;
+    }
     let segment = Segment::open(&Env::os(), &path("tests/golden/v1/metrics.seg"), BlockCache::new(1 << 20)).unwrap();
     assert_eq!(segment.verify(), vec![]);
     let meta = segment.meta();

@@ -1,7 +1,8 @@
 //! Rows: the compact tables of a segment, one block of each at a time: series, chunks, time columns.
 //!
 //! ```text
-//! series   varint series, per series varint label bytes, then all label bytes
+//! series   varint series, per series varint label bytes shared with the one before, varint label bytes of its own,
+//!          then the own label bytes of all
 //! chunks   varint series, varint address of the first chunk, per series varint float chunks, varint histogram
 //!          chunks, then per chunk signed (column - previous chunk's column), then per chunk varint bytes of values
 //! columns  varint columns, varint address of the first, per column signed (min - previous min), varint (max - min),
@@ -20,6 +21,8 @@ use crate::index::varint::{Input, put, put_signed};
 pub(crate) const SERIES_ROWS: usize = 256;
 /// Label bytes after which such a block is closed early.
 pub(crate) const SERIES_BYTES: usize = 256 << 10;
+/// Label bytes that a block can have: bounds what a reader allocates, far above what limits let a writer gather.
+const LABEL_BYTES_MAX: usize = 64 << 20;
 /// Columns in a block of the columns section.
 pub(crate) const COLUMN_ROWS: usize = 1024;
 
@@ -64,12 +67,17 @@ impl SeriesRows {
     /// Encodes and forgets the rows.
     pub(crate) fn drain(&mut self, out: &mut Vec<u8>) {
         put(out, self.ends.len() as u64);
-        let mut begin = 0;
-        for &end in &self.ends {
-            put(out, u64::from(end - begin));
-            begin = end;
+        let mut own = Vec::new();
+        let mut before: &[u8] = &[];
+        for row in 0..self.ends.len() {
+            let bytes = self.label_bytes(row).unwrap_or_default();
+            let shared = bytes.iter().zip(before).take_while(|(a, b)| a == b).count();
+            put(out, shared as u64);
+            put(out, (bytes.len() - shared) as u64);
+            own.extend_from_slice(bytes.get(shared..).unwrap_or_default());
+            before = bytes;
         }
-        out.extend_from_slice(&self.label_bytes);
+        out.append(&mut own);
         self.label_bytes.clear();
         self.ends.clear();
     }
@@ -77,13 +85,24 @@ impl SeriesRows {
     pub(crate) fn decode(payload: &[u8]) -> Result<SeriesRows, Malformed> {
         let mut input = Input::new(payload);
         let count = input.count()?;
-        let mut ends = Vec::with_capacity(count);
-        let mut end = 0u32;
+        let mut lengths = Vec::with_capacity(count);
         for _ in 0..count {
-            end = end.checked_add(input.u32()?).ok_or(Malformed("label bytes overflow"))?;
-            ends.push(end);
+            lengths.push((input.u32()? as usize, input.u32()? as usize));
         }
-        let label_bytes = input.take(end as usize)?.to_vec();
+        let mut label_bytes: Vec<u8> = Vec::with_capacity(input.len() * 2);
+        let mut ends = Vec::with_capacity(count);
+        let mut begin = 0;
+        for (shared, own) in lengths {
+            let end = label_bytes.len();
+            let own = input.take(own)?;
+            if shared > end - begin || end + shared + own.len() > LABEL_BYTES_MAX {
+                return Err(Malformed("label bytes share more than there is"));
+            }
+            label_bytes.extend_from_within(begin..begin + shared);
+            label_bytes.extend_from_slice(own);
+            begin = end;
+            ends.push(label_bytes.len() as u32);
+        }
         input.end()?;
         let mut rows = SeriesRows { label_bytes, ends, hashes: Vec::new() };
         let mut hashes = Vec::with_capacity(count);
@@ -278,6 +297,23 @@ mod tests {
             let _ = SeriesRows::decode(&bytes);
             let _ = ChunkRows::decode(&bytes);
             let _ = decode_columns(&bytes);
+        }
+
+        #[test]
+        fn series_rows_come_back(series in proptest::collection::btree_map("[ab]{1,3}", "[xy]{0,40}", 0..30)) {
+            let mut rows = SeriesRows::default();
+            let labels: Vec<_> = series.iter().map(|(a, b)| varve_model::Labels::from([("a", &**a), ("b", &**b)])).collect();
+            for labels in &labels {
+                rows.push(labels.as_label_bytes());
+            }
+            let mut out = Vec::new();
+            rows.drain(&mut out);
+            let back = SeriesRows::decode(&out).unwrap();
+            prop_assert_eq!(back.len(), labels.len());
+            for (row, labels) in labels.iter().enumerate() {
+                prop_assert_eq!(back.label_bytes(row), Some(labels.as_label_bytes()));
+                prop_assert_eq!(back.hash(row), Some(labels.hash()));
+            }
         }
 
         #[test]

@@ -147,7 +147,7 @@ impl SegmentWriter {
     /// Creates the file, which must not exist. Level 0 is encoded fast, levels above small.
     pub fn create(env: &Env, path: &Path, header: SegmentHeader) -> Result<SegmentWriter> {
         let file = env.vfs.open(path, Open::Create).map_err(|e| Error::io("creating", path, e))?;
-        let zstd_level = if header.level == 0 { 1 } else { 5 };
+        let zstd_level = if header.level == 0 { 1 } else { 3 };
         let compressor = Compressor::new(zstd_level).map_err(|e| Error::io("compressing", path, e))?;
         let out = Output {
             file,
