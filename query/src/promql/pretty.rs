@@ -4,7 +4,7 @@
 //! on lines of their own, two blanks further in. Selectors and literals are never broken.
 
 use super::ast::{Expr, ExprKind};
-use super::print::{print, push_aggregate_head, push_operator, push_subquery_range};
+use super::print::{print, print_within, push_aggregate_head, push_operator, push_subquery_range};
 
 /// Bytes of the longest line that is left whole.
 const LINE_BYTES_MAX: usize = 100;
@@ -31,16 +31,20 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
         out.push_str(operand.trim());
         return;
     }
-    let line = print(expr);
-    let whole = line.len() <= width;
-    match &expr.kind {
+    if let Some(line) = print_within(expr, width) {
         // Prometheus does not indent a subquery that stays whole.
-        ExprKind::Subquery { .. } if whole => out.push_str(&line),
+        if !matches!(expr.kind, ExprKind::Subquery { .. }) {
+            push_indent(out, level);
+        }
+        out.push_str(&line);
+        return;
+    }
+    match &expr.kind {
         ExprKind::Subquery { expr: inner, .. } => {
             push_pretty(out, inner, level, width);
             push_subquery_range(out, expr);
         }
-        ExprKind::Aggregate(aggregate) if !whole => {
+        ExprKind::Aggregate(aggregate) => {
             push_indent(out, level);
             push_aggregate_head(out, aggregate);
             out.push_str("(\n");
@@ -51,7 +55,7 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
             push_pretty(out, &aggregate.expr, level + 1, width);
             push_close(out, level);
         }
-        ExprKind::Binary(binary) if !whole => {
+        ExprKind::Binary(binary) => {
             push_pretty(out, &binary.lhs, level + 1, width);
             out.push('\n');
             push_indent(out, level);
@@ -59,7 +63,7 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
             out.push('\n');
             push_pretty(out, &binary.rhs, level + 1, width);
         }
-        ExprKind::Call { function, args } if !whole => {
+        ExprKind::Call { function, args } => {
             push_indent(out, level);
             out.push_str(function);
             out.push_str("(\n");
@@ -69,7 +73,7 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
             }
             push_close(out, level);
         }
-        ExprKind::Paren(inner) if !whole => {
+        ExprKind::Paren(inner) => {
             push_indent(out, level);
             out.push_str("(\n");
             push_pretty(out, inner, level + 1, width);
@@ -77,7 +81,7 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize, width: usize) {
         }
         _ => {
             push_indent(out, level);
-            out.push_str(&line);
+            out.push_str(&print(expr));
         }
     }
 }

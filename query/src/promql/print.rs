@@ -17,8 +17,16 @@ use super::literal::{push_duration, push_number, push_number_short, push_quoted}
 /// The canonical text of an expression, on one line.
 pub fn print(expr: &Expr) -> String {
     let mut out = String::new();
-    push_expr(&mut out, expr);
+    push_expr(&mut out, expr, usize::MAX);
     out
+}
+
+/// The canonical text if it has at most `bytes_max` bytes. Stops soon after them, so that asking this at every level of
+/// a tree stays linear in the tree.
+pub(super) fn print_within(expr: &Expr, bytes_max: usize) -> Option<String> {
+    let mut out = String::new();
+    push_expr(&mut out, expr, bytes_max);
+    if out.len() <= bytes_max { Some(out) } else { None }
 }
 
 /// A number as the language writes it: decimal, without exponent, in the shortest form that reads back the same.
@@ -37,19 +45,23 @@ pub fn print_matcher(matcher: &Matcher) -> String {
     out
 }
 
-pub(super) fn push_expr(out: &mut String, expr: &Expr) {
+/// Writes an expression; what is written when it grows beyond `bytes_max` is not whole.
+fn push_expr(out: &mut String, expr: &Expr, bytes_max: usize) {
+    if out.len() > bytes_max {
+        return;
+    }
     match &expr.kind {
         ExprKind::Number(value) => push_number(out, *value),
         ExprKind::Duration(seconds) => push_duration_seconds(out, *seconds),
         ExprKind::String(text) => push_quoted(out, text),
         ExprKind::Paren(inner) => {
             out.push('(');
-            push_expr(out, inner);
+            push_expr(out, inner, bytes_max);
             out.push(')');
         }
         ExprKind::Unary { negative, expr } => {
             out.push(if *negative { '-' } else { '+' });
-            push_expr(out, expr);
+            push_expr(out, expr, bytes_max);
         }
         ExprKind::VectorSelector(selector) => {
             push_series(out, selector);
@@ -67,7 +79,7 @@ pub(super) fn push_expr(out: &mut String, expr: &Expr) {
             push_offset(out, selector.offset.as_ref());
         }
         ExprKind::Subquery { expr: inner, .. } => {
-            push_expr(out, inner);
+            push_expr(out, inner, bytes_max);
             push_subquery_range(out, expr);
         }
         ExprKind::Call { function, args } => {
@@ -75,7 +87,7 @@ pub(super) fn push_expr(out: &mut String, expr: &Expr) {
             out.push('(');
             for (i, arg) in args.iter().enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                push_expr(out, arg);
+                push_expr(out, arg, bytes_max);
             }
             out.push(')');
         }
@@ -83,18 +95,18 @@ pub(super) fn push_expr(out: &mut String, expr: &Expr) {
             push_aggregate_head(out, aggregate);
             out.push('(');
             if let Some(param) = &aggregate.param {
-                push_expr(out, param);
+                push_expr(out, param, bytes_max);
                 out.push_str(", ");
             }
-            push_expr(out, &aggregate.expr);
+            push_expr(out, &aggregate.expr, bytes_max);
             out.push(')');
         }
         ExprKind::Binary(binary) => {
-            push_expr(out, &binary.lhs);
+            push_expr(out, &binary.lhs, bytes_max);
             out.push(' ');
             push_operator(out, binary);
             out.push(' ');
-            push_expr(out, &binary.rhs);
+            push_expr(out, &binary.rhs, bytes_max);
         }
     }
 }
