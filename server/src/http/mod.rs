@@ -61,6 +61,7 @@ macro_rules! routes {
 routes! {
     "/-/healthy" GET status::healthy;
     "/-/ready" GET status::ready;
+    "/-/flush" POST status::flush;
     "/metrics" GET status::metrics;
     "/api/v1/write" POST ingest::remote_write;
     "/api/v1/import/prometheus" POST ingest::exposition;

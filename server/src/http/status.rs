@@ -35,6 +35,12 @@ pub async fn ready(app: Arc<App>, _: Request<Body>) -> Answer {
     Ok(text("Varve is ready.\n", "text/plain; charset=utf-8"))
 }
 
+/// `/-/flush`: asks for all heads to be written to segments, in the background.
+pub async fn flush(app: Arc<App>, _: Request<Body>) -> Answer {
+    app.store()?.engine.request_flush();
+    Ok(text("Flush requested.\n", "text/plain; charset=utf-8"))
+}
+
 /// `/metrics`
 pub async fn metrics(app: Arc<App>, _: Request<Body>) -> Answer {
     Ok(text(own::exposition(&app), "text/plain; version=0.0.4; charset=utf-8"))
