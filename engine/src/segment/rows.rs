@@ -312,7 +312,7 @@ mod tests {
             prop_assert_eq!(back.len(), labels.len());
             for (row, labels) in labels.iter().enumerate() {
                 prop_assert_eq!(back.label_bytes(row), Some(labels.as_label_bytes()));
-                prop_assert_eq!(back.hash(row), Some(labels.hash()));
+                prop_assert_eq!(back.hashes()[row], labels.hash());
             }
         }
 
