@@ -12,6 +12,7 @@ mod accumulate;
 mod aggregate;
 mod binary;
 mod block;
+mod call;
 mod duration;
 mod eval;
 mod functions;

@@ -157,15 +157,18 @@ impl Scan {
         if worker.column.is_empty() {
             return Ok(false);
         }
-        // Long columns are worth accounting for; the usual ones are not worth the traffic.
-        let long = worker.column.len() > 4096;
+        // Long columns are worth accounting for, and may take long; the usual ones are not worth the traffic.
+        let long = worker.column.len() > 512;
         let _held = if long { Some(budget.hold_cells(worker.column.len(), 2)?) } else { None };
         match &self.shape {
             Shape::Newest { lookback, time } => newest(&worker.column, self.steps, self.reach, *lookback, *time, row),
             Shape::Window { function, range, arguments } => {
                 window::drop_stale(&mut worker.column);
-                let windows = Windows { steps: self.steps, reach: self.reach, range: *range };
+                let windows = Windows { steps: self.steps, reach: self.reach, range: *range, budget };
                 window::slide(*function, &worker.column, &windows, arguments, &mut worker.scratch, row);
+                if long {
+                    budget.check()?;
+                }
             }
         }
         Ok(any_present(row))

@@ -14,7 +14,7 @@ fn beats<const MAX: bool>(new: f64, kept: f64) -> bool {
 pub(super) fn slide<const MAX: bool>(
     times: &[Millis],
     values: &[f64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     scratch: &mut Scratch,
     out: &mut [f64],
 ) {
@@ -57,7 +57,7 @@ pub(super) fn slide<const MAX: bool>(
 pub(super) fn times(
     times: &[Millis],
     values: &[f64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     replaces: impl Fn(f64, f64) -> bool,
     out: &mut [f64],
 ) {
@@ -75,9 +75,11 @@ pub(super) fn times(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::exec::block::ABSENT;
     use crate::exec::steps::{Reach, Steps};
     use proptest::prelude::*;
+    use varve_model::Limits;
 
     proptest! {
         #[test]
@@ -87,7 +89,8 @@ mod tests {
         ) {
             let at: Vec<i64> = (0..cells.len() as i64).collect();
             let steps = Steps { start: 0, step: 1, count: cells.len() + 5 };
-            let windows = Windows { steps, reach: Reach { at: None, offset: 0 }, range };
+            let budget = Budget::of_limits(&Limits::default());
+            let windows = Windows { steps, reach: Reach { at: None, offset: 0 }, range, budget: &budget };
             prop_assert!(windows.overlap());
             let mut out = vec![ABSENT; steps.count];
             slide::<true>(&at, &cells, &windows, &mut Scratch::default(), &mut out);

@@ -13,6 +13,7 @@ mod trend;
 
 use varve_model::{Column, Millis, is_stale};
 
+use crate::budget::Budget;
 use crate::exec::block::ABSENT;
 use crate::exec::steps::{Reach, Steps};
 
@@ -90,15 +91,20 @@ impl RangeFunction {
 }
 
 /// The windows of all steps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
+#[derive(Clone, Copy)]
+pub(crate) struct Windows<'a> {
     /// When the function is evaluated.
     pub(crate) steps: Steps,
     /// Where its selector looks from there.
     pub(crate) reach: Reach,
     /// How far back, in milliseconds.
     pub(crate) range: i64,
+    /// Asked now and then whether to go on.
+    pub(crate) budget: &'a Budget,
 }
+
+/// Samples in windows visited between two looks at the budget: a few milliseconds of the slowest function.
+const PATIENCE: usize = 1 << 18;
 
 /// One window: samples `lo..hi` of the column.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +121,14 @@ pub(crate) struct Window {
     pub(crate) hi: usize,
 }
 
-impl Windows {
-    /// Calls `visit` for each step in order.
+impl Windows<'_> {
+    /// Calls `visit` for each step in order; stops early when the budget is spent, which its owner then sees.
     #[inline]
     fn each(&self, times: &[Millis], mut visit: impl FnMut(Window)) {
         let first_end = self.reach.look(self.steps.start);
         let mut lo = times.partition_point(|time| *time <= first_end.saturating_sub(self.range));
         let mut hi = lo;
+        let mut visited = 0;
         for step in 0..self.steps.count {
             let time = self.steps.time(step);
             let end = self.reach.look(time);
@@ -133,6 +140,13 @@ impl Windows {
                 lo += 1;
             }
             visit(Window { step, time, end, lo, hi });
+            visited += hi - lo;
+            if visited > PATIENCE {
+                visited = 0;
+                if self.budget.check().is_err() {
+                    return;
+                }
+            }
         }
     }
 
@@ -170,7 +184,7 @@ pub(crate) struct Scratch {
 pub(crate) fn slide(
     function: RangeFunction,
     column: &Column,
-    windows: &Windows,
+    windows: &Windows<'_>,
     arguments: &[Vec<f64>],
     scratch: &mut Scratch,
     out: &mut [f64],
@@ -235,7 +249,7 @@ pub(crate) fn slide(
 
 /// Calls `value` for each window that has samples.
 #[inline]
-fn fill(times: &[Millis], windows: &Windows, out: &mut [f64], mut value: impl FnMut(&Window) -> f64) {
+fn fill(times: &[Millis], windows: &Windows<'_>, out: &mut [f64], mut value: impl FnMut(&Window) -> f64) {
     windows.each(times, |window| {
         if window.lo < window.hi {
             out[window.step] = value(&window);
@@ -245,7 +259,7 @@ fn fill(times: &[Millis], windows: &Windows, out: &mut [f64], mut value: impl Fn
 
 /// What histogram samples in a window change: counted by the functions that count samples of any kind, in the way of
 /// those that need samples of one kind, unseen by the others.
-fn over_histograms(function: RangeFunction, column: &Column, windows: &Windows, out: &mut [f64]) {
+fn over_histograms(function: RangeFunction, column: &Column, windows: &Windows<'_>, out: &mut [f64]) {
     let times: Vec<Millis> = column.histograms.iter().map(|(time, _)| *time).collect();
     let mut bounds = vec![(0, 0); windows.steps.count];
     windows.each(&column.times, |w| bounds[w.step] = (w.lo, w.hi));

@@ -27,7 +27,7 @@ fn exact_prefixes(values: &[f64], prefix: &mut Vec<f64>) -> bool {
 }
 
 /// `sum_over_time`
-pub(super) fn sums(times: &[Millis], values: &[f64], windows: &Windows, scratch: &mut Scratch, out: &mut [f64]) {
+pub(super) fn sums(times: &[Millis], values: &[f64], windows: &Windows<'_>, scratch: &mut Scratch, out: &mut [f64]) {
     let prefix = &mut scratch.floats;
     if windows.overlap() && exact_prefixes(values, prefix) {
         fill(times, windows, out, |w| prefix[w.hi] - prefix[w.lo]);
@@ -42,7 +42,13 @@ fn sum(values: &[f64]) -> f64 {
 }
 
 /// `avg_over_time`
-pub(super) fn averages(times: &[Millis], values: &[f64], windows: &Windows, scratch: &mut Scratch, out: &mut [f64]) {
+pub(super) fn averages(
+    times: &[Millis],
+    values: &[f64],
+    windows: &Windows<'_>,
+    scratch: &mut Scratch,
+    out: &mut [f64],
+) {
     let prefix = &mut scratch.floats;
     if windows.overlap() && exact_prefixes(values, prefix) {
         fill(times, windows, out, |w| (prefix[w.hi] - prefix[w.lo]) / (w.hi - w.lo) as f64);
@@ -137,7 +143,7 @@ pub(super) fn mad(values: &[f64], scratch: &mut Vec<f64>) -> f64 {
 pub(super) fn count_pairs(
     times: &[Millis],
     values: &[f64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     scratch: &mut Scratch,
     out: &mut [f64],
     holds: impl Fn(f64, f64) -> bool,

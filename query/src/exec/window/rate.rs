@@ -66,7 +66,7 @@ impl Reach {
 pub(super) fn extrapolated(
     times: &[Millis],
     values: &[f64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     counter: bool,
     per_second: bool,
     scratch: &mut Scratch,
@@ -121,7 +121,7 @@ pub(super) fn extrapolated(
 }
 
 /// The difference of the last two samples; for counters a fall counts as a restart from zero, and per second.
-pub(super) fn instant(times: &[Millis], values: &[f64], windows: &Windows, counter: bool, out: &mut [f64]) {
+pub(super) fn instant(times: &[Millis], values: &[f64], windows: &Windows<'_>, counter: bool, out: &mut [f64]) {
     windows.each(times, |window| {
         if window.hi - window.lo < 2 {
             return;

@@ -1,0 +1,220 @@
+//! Calls of functions over instant vectors and scalars; range functions are handed to the scan.
+
+use varve_model::Labels;
+
+use crate::error::Error;
+use crate::exec::block::{ABSENT, StepBlock, is_absent};
+use crate::exec::eval::{Evaluated, Evaluator, ill_typed, not_here};
+use crate::exec::functions::{date, histogram, label, math, sort};
+use crate::exec::steps::Steps;
+use crate::exec::strip;
+use crate::exec::window::RangeFunction;
+use crate::promql::ast::{Expr, ExprKind};
+use crate::request::Mode;
+
+impl Evaluator<'_> {
+    /// Evaluates a call.
+    pub(super) fn call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Evaluated, Error> {
+        if let Some(value) = self.scalar_call(function, args, steps)? {
+            return Ok(Evaluated::Scalar(value));
+        }
+        if function == "absent_over_time" {
+            let argument = args.first().ok_or_else(|| ill_typed("range vector"))?;
+            let present =
+                self.windows(RangeFunction::Present, argument, Vec::new(), steps)?.presence(self.pool, self.budget)?;
+            return self.absent(argument, &present);
+        }
+        if let Some(function) = RangeFunction::named(function) {
+            return Ok(Evaluated::Vector(self.range_call(function, args, steps)?.collect(self.pool, self.budget)?));
+        }
+        if let Some(part) = date::part(function) {
+            return self.date(part, args.first(), steps);
+        }
+        let vector = |number: usize| match args.get(number) {
+            Some(arg) => self.vector(arg, steps),
+            None => Err(ill_typed("instant vector")),
+        };
+        let scalar = |number: usize| match args.get(number) {
+            Some(arg) => self.scalar(arg, steps),
+            None => Err(ill_typed("scalar")),
+        };
+        if let Some(unary) = math::unary(function) {
+            return elementwise(vector(0)?, |_, value| unary(value));
+        }
+        let block = match function {
+            "round" => {
+                let nearest = if args.len() > 1 { scalar(1)? } else { vec![1.0; steps.count] };
+                return elementwise(vector(0)?, |step, value| math::round(value, nearest[step]));
+            }
+            "clamp" => return clamp(vector(0)?, &scalar(1)?, &scalar(2)?),
+            "clamp_min" => return clamp(vector(0)?, &scalar(1)?, &vec![f64::INFINITY; steps.count]),
+            "clamp_max" => return clamp(vector(0)?, &vec![f64::NEG_INFINITY; steps.count], &scalar(1)?),
+            "timestamp" => match args.first().map(|arg| &strip(arg).kind) {
+                Some(ExprKind::VectorSelector(selector)) => {
+                    self.newest(selector, steps, true)?.collect(self.pool, self.budget)?
+                }
+                _ => return elementwise(vector(0)?, |step, _| steps.time(step) as f64 / 1000.0),
+            },
+            "vector" => {
+                let mut block = StepBlock::new(steps.count);
+                block.push(Labels::default(), &scalar(0)?);
+                block
+            }
+            "absent" => {
+                let argument = args.first().ok_or_else(|| ill_typed("instant vector"))?;
+                let present = present_steps(&vector(0)?);
+                return self.absent(argument, &present);
+            }
+            "label_replace" => {
+                let mut block = vector(0)?;
+                let arguments = label::Replace {
+                    target: self.string(args, 1)?,
+                    replacement: self.string(args, 2)?,
+                    source: self.string(args, 3)?,
+                    pattern: self.string(args, 4)?,
+                };
+                label::replace(&mut block, &arguments, self.budget.limits().regex_bytes_max as usize)?;
+                block
+            }
+            "label_join" => {
+                let mut block = vector(0)?;
+                let sources = (3..args.len()).map(|n| self.string(args, n)).collect::<Result<Vec<_>, _>>()?;
+                label::join(&mut block, self.string(args, 1)?, self.string(args, 2)?, &sources)?;
+                block
+            }
+            "sort" | "sort_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
+                sort::by_value(&vector(0)?, function == "sort_desc", self.budget)?
+            }
+            "sort_by_label" | "sort_by_label_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
+                let names = (1..args.len()).map(|n| Ok(self.string(args, n)?.to_owned()));
+                let names = names.collect::<Result<Vec<_>, Error>>()?;
+                sort::by_labels(&vector(0)?, &names, function == "sort_by_label_desc", self.budget)?
+            }
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => vector(0)?,
+            "histogram_quantile" => {
+                let quantiles = scalar(0)?;
+                histogram::evaluate(
+                    &vector(1)?,
+                    self.budget,
+                    1,
+                    &|_, labels| Ok(labels.clone()),
+                    &|_, step, buckets| histogram::quantile(quantiles[step], buckets),
+                )?
+            }
+            "histogram_quantiles" => {
+                let name = self.string(args, 1)?;
+                let quantiles = (2..args.len()).map(&scalar).collect::<Result<Vec<_>, _>>()?;
+                let labels_of = |number: usize, labels: &Labels| {
+                    let mut builder = labels.to_builder();
+                    // The parameter's value at the first step; a quantile that changes has no single label.
+                    let q = quantiles[number].first().copied().unwrap_or(f64::NAN);
+                    builder.set(name, &histogram::quantile_label(q));
+                    label::built(builder)
+                };
+                histogram::evaluate(&vector(0)?, self.budget, quantiles.len(), &labels_of, &|number, step, buckets| {
+                    histogram::quantile(quantiles[number][step], buckets)
+                })?
+            }
+            "histogram_fraction" => {
+                let (lower, upper) = (scalar(0)?, scalar(1)?);
+                histogram::evaluate(
+                    &vector(2)?,
+                    self.budget,
+                    1,
+                    &|_, labels| Ok(labels.clone()),
+                    &|_, step, buckets| histogram::fraction(lower[step], upper[step], buckets),
+                )?
+            }
+            // Of floats these say nothing.
+            "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar"
+            | "start_timestamp" => {
+                vector(0)?;
+                StepBlock::new(steps.count)
+            }
+            _ => return Err(not_here(&format!("function {function}()"))),
+        };
+        Ok(Evaluated::Vector(block))
+    }
+
+    /// Functions whose value is a scalar.
+    fn scalar_call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Option<Vec<f64>>, Error> {
+        let constant = |value: f64| Ok(Some(vec![value; steps.count]));
+        let request = self.request;
+        match (function, args) {
+            ("time", _) => Ok(Some(steps.times().map(|time| time as f64 / 1000.0).collect())),
+            ("pi", _) => constant(std::f64::consts::PI),
+            ("start", _) => constant(request.start as f64 / 1000.0),
+            ("end", _) => constant(request.end as f64 / 1000.0),
+            ("range", _) => constant(request.end.saturating_sub(request.start) as f64 / 1000.0),
+            ("step", _) => constant(if request.start == request.end { 0.0 } else { request.step as f64 / 1000.0 }),
+            ("max_of" | "min_of", [a, b]) => {
+                let (a, b) = (self.scalar(a, steps)?, self.scalar(b, steps)?);
+                let of = if function == "max_of" { math::max } else { math::min };
+                Ok(Some(a.into_iter().zip(b).map(|(a, b)| of(a, b)).collect()))
+            }
+            ("scalar", [arg]) => {
+                let block = self.vector(arg, steps)?;
+                let mut values = vec![ABSENT; steps.count];
+                for (_, row) in block.iter() {
+                    for (value, cell) in values.iter_mut().zip(row).filter(|(_, cell)| !is_absent(**cell)) {
+                        *value = if is_absent(*value) { *cell } else { f64::NAN };
+                    }
+                }
+                Ok(Some(values.into_iter().map(|v| if is_absent(v) { f64::NAN } else { v }).collect()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn date(&self, part: fn(f64) -> f64, arg: Option<&Expr>, steps: Steps) -> Result<Evaluated, Error> {
+        match arg {
+            Some(arg) => elementwise(self.vector(arg, steps)?, |_, value| part(value)),
+            None => {
+                let row: Vec<f64> = steps.times().map(|time| part(time.div_euclid(1000) as f64)).collect();
+                let mut block = StepBlock::new(steps.count);
+                block.push(Labels::default(), &row);
+                Ok(Evaluated::Vector(block))
+            }
+        }
+    }
+
+    /// One where nothing is present.
+    fn absent(&self, argument: &Expr, present: &[bool]) -> Result<Evaluated, Error> {
+        let labels = match &strip(argument).kind {
+            ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. } => {
+                label::of_absent(&selector.matchers)?
+            }
+            _ => Labels::default(),
+        };
+        let row: Vec<f64> = present.iter().map(|present| if *present { ABSENT } else { 1.0 }).collect();
+        let mut block = StepBlock::new(row.len());
+        block.push(labels, &row);
+        Ok(Evaluated::Vector(block))
+    }
+}
+
+fn present_steps(block: &StepBlock) -> Vec<bool> {
+    let mut present = vec![false; block.steps()];
+    for (_, row) in block.iter() {
+        for (present, cell) in present.iter_mut().zip(row) {
+            *present |= !is_absent(*cell);
+        }
+    }
+    present
+}
+
+/// A function of each value; the result is another metric.
+fn elementwise(mut block: StepBlock, change: impl FnMut(usize, f64) -> f64) -> Result<Evaluated, Error> {
+    block.map_cells(change);
+    block.drop_names()?;
+    Ok(Evaluated::Vector(block))
+}
+
+fn clamp(block: StepBlock, min: &[f64], max: &[f64]) -> Result<Evaluated, Error> {
+    elementwise(
+        block,
+        |step, value| {
+            if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
+        },
+    )
+}
