@@ -4,11 +4,14 @@
 //! an earlier life of a recycled one, or of a payload that quotes a log cannot pass for a batch of this file.
 //!
 //! ```text
-//!  0 u32 crc of 4.. with the payload    4 u32 payload bytes     8 u64 base offset     16 u64 durable offset
+//!  0 u32 crc of 4..60 and the payload   4 u32 payload bytes     8 u64 base offset     16 u64 durable offset
 //! 24 i64 append time ms                32 u64 producer         40 u32 sequence        44 u32 records
 //! 48 u32 tenant                        52 u32 epoch            56 u8 kind             57 u8 compression
 //! 58 u16 flags (bit 15: mark)          60 u32 crc of 4..60
 //! ```
+//!
+//! The header's checksum stays out of the other one: a CRC that runs over its own value forgets all it saw before, salt
+//! and offset too, and an old payload under a new header could pass.
 //!
 //! Invariants:
 //! * The header has a checksum of its own: a damaged payload is skipped by its length, not searched through.
@@ -92,9 +95,10 @@ pub(crate) fn seed_of(salt: u64) -> u32 {
     crc32fast::hash(&salt.to_le_bytes())
 }
 
-fn crc(seed: u32, bytes: &[u8]) -> u32 {
+fn crc(seed: u32, header: &[u8], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
-    hasher.update(bytes);
+    hasher.update(header);
+    hasher.update(payload);
     hasher.finalize()
 }
 
@@ -117,12 +121,12 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &Header, payload: &[u8], seed: u
     wire::put(&mut bytes, 52, &header.record.epoch.to_le_bytes());
     wire::put(&mut bytes, 56, &[header.record.kind, header.record.compression]);
     wire::put(&mut bytes, 58, &header.record.flags.to_le_bytes());
-    let header_crc = crc(seed, &bytes[4..60]);
+    let header_crc = crc(seed, &bytes[4..60], &[]);
+    let whole_crc = crc(seed, &bytes[4..60], payload);
+    wire::put(&mut bytes, 0, &whole_crc.to_le_bytes());
     wire::put(&mut bytes, 60, &header_crc.to_le_bytes());
     out.extend_from_slice(&bytes);
     out.extend_from_slice(payload);
-    let whole = crc(seed, &out[begin + 4..]);
-    wire::put(out, begin, &whole.to_le_bytes());
     out.resize(begin + batch_bytes(payload.len()), 0);
 }
 
@@ -137,7 +141,7 @@ pub(crate) fn plausible(bytes: &[u8], offset_min: u64) -> bool {
 pub(crate) fn decode_header(bytes: &[u8], seed: u32) -> Result<Header, Malformed> {
     const SHORT: Malformed = Malformed("too short for a batch header");
     let bytes = bytes.get(..HEADER_BYTES).ok_or(SHORT)?;
-    if wire::u32_at(bytes, 60).ok_or(SHORT)? != crc(seed, &bytes[4..60]) {
+    if wire::u32_at(bytes, 60).ok_or(SHORT)? != crc(seed, &bytes[4..60], &[]) {
         return Err(Malformed("checksum of the batch header"));
     }
     let header = Header {
@@ -174,7 +178,7 @@ pub(crate) fn decode(bytes: &[u8], seed: u32) -> Result<(Header, &[u8]), Malform
     let header = decode_header(bytes, seed)?;
     let payload_end = HEADER_BYTES.checked_add(header.payload_bytes as usize).ok_or(Malformed("payload too long"))?;
     let padded = bytes.get(..header.batch_bytes()).ok_or(Malformed("payload cut short"))?;
-    if wire::u32_at(bytes, 0) != Some(crc(seed, &padded[4..payload_end])) {
+    if wire::u32_at(bytes, 0) != Some(crc(seed, &padded[4..60], &padded[HEADER_BYTES..payload_end])) {
         return Err(Malformed("checksum of the batch"));
     }
     Ok((header, &padded[HEADER_BYTES..payload_end]))
@@ -229,6 +233,17 @@ mod tests {
         fn any_bytes_are_read_without_panic(data in proptest::collection::vec(any::<u8>(), 0..400), salt: u64) {
             let _ = decode_all(&data, salt, &mut |_, _| ());
         }
+    }
+
+    #[test]
+    fn an_old_payload_does_not_pass_under_a_new_header() {
+        let (_, old) = encoded(5, b"of an earlier life", 41);
+        let (_, mut torn) = encoded(5, b"of the present one", 42);
+        // A sector border behind the first 8 bytes, and only the header's sector was written.
+        torn[..8].copy_from_slice(&old[..8]);
+        torn[HEADER_BYTES..].copy_from_slice(&old[HEADER_BYTES..]);
+        assert!(decode_header(&torn, 42).is_ok());
+        assert!(decode(&torn, 42).is_err());
     }
 
     #[test]
