@@ -36,8 +36,8 @@ fn mend_batches(bytes: &mut [u8], mut at: usize, salt: u64) {
         let header = crc(seed, &[&batch[4..60]]);
         batch[60..64].copy_from_slice(&header);
         let payload_bytes = u32_at(batch, 4).unwrap_or_default() as usize;
-        let Some(checked) = batch.get(4..HEADER_BYTES + payload_bytes) else { return };
-        let whole = crc(seed, &[checked]);
+        let Some(payload) = batch.get(HEADER_BYTES..HEADER_BYTES + payload_bytes) else { return };
+        let whole = crc(seed, &[&batch[4..60], payload]);
         batch[..4].copy_from_slice(&whole);
         at += HEADER_BYTES + payload_bytes.next_multiple_of(8);
     }
