@@ -39,6 +39,8 @@ pub struct ParseOptions {
     pub regexes_max: u32,
     /// Bytes of the text; at most 4 GiB.
     pub text_bytes_max: u32,
+    /// Expressions in one query, so that a text cannot become a tree that is hundreds of times its size.
+    pub nodes_max: u32,
     /// Height of the tree: nested expressions, and operators in a row.
     pub depth_max: u32,
 }
@@ -53,6 +55,7 @@ impl Default for ParseOptions {
             regex_bytes_max: 4 << 20,
             regexes_max: 256,
             text_bytes_max: 1 << 20,
+            nodes_max: 50_000,
             depth_max: 512,
         }
     }
@@ -121,6 +124,7 @@ struct Parser<'a> {
     /// Aggregations around the token: error texts name them.
     aggregations: u32,
     regexes: u32,
+    nodes: u32,
 }
 
 impl<'a> Parser<'a> {
@@ -135,7 +139,7 @@ impl<'a> Parser<'a> {
         }
         let token = Token { kind: TokenKind::End, begin: 0, end: 0 };
         let lexer = Lexer::new(text);
-        Ok(Parser { text, options, lexer, token, last_end: 0, depth: 0, aggregations: 0, regexes: 0 })
+        Ok(Parser { text, options, lexer, token, last_end: 0, depth: 0, aggregations: 0, regexes: 0, nodes: 0 })
     }
 
     /// Takes the token and reads the next one.
@@ -213,9 +217,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Makes a node; fails when its tree is too high.
-    fn node(&self, kind: ExprKind, begin: u32, height: u32) -> Parsed<Node> {
+    /// Makes a node; fails when its tree is too high or there are too many.
+    fn node(&mut self, kind: ExprKind, begin: u32, height: u32) -> Parsed<Node> {
         self.check_depth(height)?;
+        self.nodes += 1;
+        let max = self.options.nodes_max;
+        if self.nodes > max {
+            return fail(begin, format!("expression is too large: at most {max} parts are allowed"));
+        }
         Ok(Node { expr: Expr { kind, span: Span { begin, end: self.last_end } }, height })
     }
 

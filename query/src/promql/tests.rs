@@ -419,7 +419,10 @@ fn depth_is_bounded_and_said() {
 }
 
 #[test]
-fn length_and_regular_expressions_are_bounded() {
+fn length_parts_and_regular_expressions_are_bounded() {
+    let options = ParseOptions { nodes_max: 4, ..ParseOptions::default() };
+    assert!(parse("sum(a + b)", &options).is_ok());
+    assert!(parse("sum(a + b + c)", &options).unwrap_err().to_string().contains("at most 4 parts"));
     let options = ParseOptions { text_bytes_max: 10, regexes_max: 1, ..ParseOptions::default() };
     assert!(parse("a + b + c + d", &options).is_err());
     let options = ParseOptions { regexes_max: 1, ..options };

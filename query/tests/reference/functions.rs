@@ -73,11 +73,16 @@ pub(crate) fn call(query: &Query<'_>, function: &str, args: &[Expr], time: i64) 
         }
         "timestamp" => {
             let found: Vector = match &args[0].kind {
-                ExprKind::VectorSelector(selector) => query
-                    .newest(selector, time)?
-                    .into_iter()
-                    .map(|(labels, at, _)| (labels, at as f64 / 1000.0))
-                    .collect(),
+                ExprKind::VectorSelector(selector) => {
+                    // Prometheus forgets the offset here when there is an `@`.
+                    let mut selector = selector.clone();
+                    selector.offset = selector.offset.filter(|_| selector.at.is_none());
+                    query
+                        .newest(&selector, time)?
+                        .into_iter()
+                        .map(|(labels, at, _)| (labels, at as f64 / 1000.0))
+                        .collect()
+                }
                 _ => vector(0)?.into_iter().map(|(labels, _)| (labels, time as f64 / 1000.0)).collect(),
             };
             unique(found.into_iter().map(|(labels, value)| (nameless(labels), value)).collect())
