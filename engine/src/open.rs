@@ -129,8 +129,10 @@ pub(crate) fn open(
         }
     }
     let quarantined = lost.len() as u64;
-    if !lost.is_empty() {
-        manifest.commit(&lost, now)?;
+    if !lost.is_empty()
+        && let Err(error) = manifest.commit(&lost, now)
+    {
+        recovery.reports.push(format!("the lost segments are still in the manifest: {error}"));
     }
     let version = version.with(Vec::new(), &[], None);
     for live in &version.segments {
@@ -196,12 +198,12 @@ fn sweep(
     recovery: &mut Recovery,
 ) -> Result<u64> {
     let list = |dir: &Path| env.vfs.list(dir).map_err(|error| Error::io("listing", dir, error));
-    let remove = |path: &Path| env.vfs.remove(path).map_err(|error| Error::io("removing", path, error));
+    // A file that cannot be removed costs its bytes until the next start, and nothing else.
+    let remove = |path: &Path| env.vfs.remove(path);
     let mut highest = named.last_key_value().map_or(0, |(id, _)| *id);
     for name in list(&layout.tmp())? {
         highest = highest.max(segment_id(&name).unwrap_or(0));
-        remove(&layout.tmp().join(name))?;
-        recovery.orphans += 1;
+        recovery.orphans += u64::from(remove(&layout.tmp().join(name)).is_ok());
     }
     for name in list(&layout.quarantine())? {
         highest = highest.max(segment_id(&name).unwrap_or(0));
@@ -213,17 +215,19 @@ fn sweep(
             continue;
         }
         let path = layout.segments().join(&name);
-        recovery.orphans += 1;
         if keep {
             let to = layout.quarantine().join(&name);
-            env.vfs.rename(&path, &to).map_err(|error| Error::io("renaming", &path, error))?;
+            if env.vfs.rename(&path, &to).is_err() {
+                continue;
+            }
+            recovery.orphans += 1;
             recovery.reports.push(format!(
                 "{}: the manifest is damaged and does not name this segment; kept as {}",
                 path.display(),
                 to.display()
             ));
         } else {
-            remove(&path)?;
+            recovery.orphans += u64::from(remove(&path).is_ok());
         }
     }
     Ok(highest + 1)
@@ -261,8 +265,8 @@ fn open_segment(
         Error::Damaged { .. } => {
             let to = layout.quarantine().join(segment_name(entry.id));
             recovery.reports.push(format!("{error}; {what}; kept as {}", to.display()));
-            env.vfs.rename(&path, &to).map_err(|error| Error::io("renaming", &path, error))?;
-            Ok(Opened::Gone)
+            // What cannot be moved stays where it is, and in the manifest.
+            Ok(env.vfs.rename(&path, &to).map_or(Opened::Later, |()| Opened::Gone))
         }
         Error::Version { .. } => Err(error),
         error => {
