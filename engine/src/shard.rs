@@ -345,7 +345,11 @@ impl Shard {
         batch: &WriteBatch,
         series: &WriteSeries,
     ) -> std::result::Result<u32, RefusalReason> {
-        let labels = Labels::from_label_bytes(batch.label_bytes(series)).map_err(|_| RefusalReason::InvalidLabels)?;
+        let bytes = batch.label_bytes(series);
+        // Most senders send labels sorted; others, and what is wrong with them, cost more.
+        let labels = Labels::from_sorted_label_bytes(bytes)
+            .or_else(|_| Labels::from_label_bytes(bytes))
+            .map_err(|_| RefusalReason::InvalidLabels)?;
         let limits = &self.inner.limits;
         check_labels(&labels, limits)?;
         // The hash chose the shard: one that is not the labels' own would make two series of one.

@@ -26,7 +26,7 @@
 //! * Decoding allocates no more than a small multiple of the payload.
 
 use hashbrown::HashTable;
-use varve_model::labels::push_label;
+use varve_model::labels::{push_label, split_body, split_label};
 use varve_model::{Histogram, Labels, TenantId};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -136,11 +136,20 @@ impl Encoder {
 
     #[cold]
     fn declare(&mut self, series: u32, table: &mut dyn Declarations) -> u32 {
-        let labels = table.labels(series);
-        number::push(&mut self.new_series, labels.len() as u64);
-        for (name, value) in labels.iter() {
+        // The bytes as they are: the labels were checked when the series was made.
+        let bytes = table.labels(series).as_label_bytes();
+        let labels = || {
+            let mut rest = bytes;
+            std::iter::from_fn(move || {
+                let (body, after) = split_label(rest)?;
+                rest = after;
+                split_body(body)
+            })
+        };
+        number::push(&mut self.new_series, labels().count() as u64);
+        for (name, value) in labels() {
             for text in [name, value] {
-                let string = self.strings.number(text.as_bytes(), &mut self.new_strings);
+                let string = self.strings.number(text, &mut self.new_strings);
                 number::push(&mut self.new_series, u64::from(self.strings_before + string));
             }
         }
