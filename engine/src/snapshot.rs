@@ -29,6 +29,8 @@ use crate::step::merge::overlay;
 pub struct Snapshot {
     state: Arc<State>,
     registries: Arc<[Arc<Registry>]>,
+    /// Who asks as the first of the two also sees the second.
+    shared: Option<(TenantId, TenantId)>,
 }
 
 /// Where a part of a series lies.
@@ -111,7 +113,18 @@ impl Joining<'_> {
 impl Snapshot {
     pub(crate) fn new(inner: &Inner) -> Snapshot {
         let registries = (0..inner.partitions).map(|partition| inner.registry(partition)).collect();
-        Snapshot { state: inner.state.load(), registries }
+        Snapshot { state: inner.state.load(), registries, shared: None }
+    }
+
+    /// The same view, in which `reader` also sees what `owner` has. Where both have a label set it is one series.
+    pub fn sharing(self, reader: TenantId, owner: TenantId) -> Snapshot {
+        Snapshot { shared: Some((reader, owner)), ..self }
+    }
+
+    /// Whose data a tenant sees.
+    fn seen_by(&self, tenant: TenantId) -> impl Iterator<Item = TenantId> + Clone + use<> {
+        let owner = self.shared.filter(|(reader, _)| *reader == tenant).map(|(_, owner)| owner);
+        std::iter::once(tenant).chain(owner)
     }
 
     /// The series that satisfy all matchers and have samples around `range`, each label set once.
@@ -147,7 +160,8 @@ impl Snapshot {
         };
         let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.range().overlaps(&range)).collect();
         // Live series first: their labels are shared, those of segments would have to be read.
-        let known = registry.select(tenant, matchers);
+        let tenants = self.seen_by(tenant);
+        let known: Vec<_> = tenants.clone().flat_map(|tenant| registry.select(tenant, matchers)).collect();
         let ids: Vec<u32> = known.iter().map(|(id, _)| *id).collect();
         let mut present: Vec<Vec<usize>> = Vec::new();
         for head in &heads {
@@ -172,11 +186,10 @@ impl Snapshot {
         // Parts in order of offsets: segments, frozen heads, the live head.
         for live in self.state.version.of(partition) {
             let segment = &live.segment;
-            let own = segment.meta().tenant(tenant);
-            if !own.is_some_and(|own| own.range.overlaps(&range)) {
-                continue;
+            let mut ids = Vec::new();
+            for tenant in tenants.clone() {
+                ids.extend(segment.select(tenant, matchers, range)?);
             }
-            let ids = segment.select(tenant, matchers, range)?;
             if !ids.is_empty() && known_by_hash.is_empty() {
                 known_by_hash.reserve(known.len(), |&at| hash_of(at).low());
                 for at in 0..known.len() as u32 {
@@ -216,11 +229,13 @@ impl Snapshot {
     pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
         let mut names = BTreeSet::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
-            for live in self.state.version.of(partition as u32) {
-                names.extend(live.segment.label_names(tenant, matchers, range)?);
-            }
-            if let Some(ids) = present(heads, registry, tenant, matchers, range) {
-                names.extend(registry.label_names(tenant, ids.as_ref()));
+            for tenant in self.seen_by(tenant) {
+                for live in self.state.version.of(partition as u32) {
+                    names.extend(live.segment.label_names(tenant, matchers, range)?);
+                }
+                if let Some(ids) = present(heads, registry, tenant, matchers, range) {
+                    names.extend(registry.label_names(tenant, ids.as_ref()));
+                }
             }
         }
         Ok(names.into_iter().collect())
@@ -237,11 +252,13 @@ impl Snapshot {
     ) -> Result<Vec<String>> {
         let mut values = BTreeSet::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
-            for live in self.state.version.of(partition as u32) {
-                values.extend(live.segment.label_values(tenant, name, matchers, range)?);
-            }
-            if let Some(ids) = present(heads, registry, tenant, matchers, range) {
-                values.extend(registry.label_values(tenant, name, ids.as_ref()));
+            for tenant in self.seen_by(tenant) {
+                for live in self.state.version.of(partition as u32) {
+                    values.extend(live.segment.label_values(tenant, name, matchers, range)?);
+                }
+                if let Some(ids) = present(heads, registry, tenant, matchers, range) {
+                    values.extend(registry.label_values(tenant, name, ids.as_ref()));
+                }
             }
         }
         Ok(values.into_iter().collect())

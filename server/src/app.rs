@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use varve_engine::Engine;
-use varve_model::Millis;
+use varve_engine::{Engine, Snapshot};
+use varve_model::{Millis, TenantName};
 use varve_query::exec::Pool;
 use varve_vfs::Env;
 
@@ -15,6 +15,7 @@ use crate::buffers::Buffers;
 use crate::config::Settings;
 use crate::http::error::ApiError;
 use crate::metrics::Metrics;
+use crate::self_scrape::own_tenant;
 use crate::shard::ShardQueue;
 
 /// State shared by all requests.
@@ -71,6 +72,16 @@ impl App {
             return Err(ApiError::unavailable("the server is stopping"));
         }
         self.store.get().ok_or_else(|| ApiError::unavailable("the server is starting: it reads back its log"))
+    }
+
+    /// What a tenant's query sees: its own data, and for the default tenant also what the server scrapes of itself.
+    pub fn snapshot(&self) -> Result<Snapshot, ApiError> {
+        let engine = &self.store()?.engine;
+        let snapshot = engine.snapshot();
+        match (engine.find_tenant(&TenantName::default()), engine.find_tenant(&own_tenant())) {
+            (Some(default), Some(own)) => Ok(snapshot.sharing(default, own)),
+            _ => Ok(snapshot),
+        }
     }
 
     /// The store if it is open, also while the server stops.

@@ -1,4 +1,5 @@
-//! The self scrape: the server's own metrics, written into itself like anyone's.
+//! The self scrape: the server's own metrics, written into itself like anyone's, for a tenant of their own that the
+//! default tenant sees.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::{http, ingest, metrics};
 
 /// The job label of the own metrics.
 const JOB: &str = "varve";
+/// The tenant of the own metrics.
+const OWN_TENANT: &str = "_varve";
 
 /// Scrapes until it is dropped.
 pub async fn run(app: Arc<App>, local: SocketAddr) {
@@ -41,7 +44,15 @@ async fn scrape(app: &Arc<App>, instance: &str) -> Result<(), ApiError> {
     let mut batch = app.buffers.batch();
     let labels = [("job", JOB), ("instance", instance)];
     let summary = exposition::decode(&text, Format::Text, now, &labels, &app.settings.limits, &mut batch)?;
-    let tenant = ingest::tenant(app, &TenantName::default()).await?;
+    // The default tenant sees the own metrics as if they were its own, from the first query on.
+    ingest::tenant(app, &TenantName::default()).await?;
+    let tenant = ingest::tenant(app, &own_tenant()).await?;
     http::ingest::store(app, tenant, batch, &summary).await?;
     Ok(())
+}
+
+/// The tenant that owns the own metrics. They are kept apart from what the default tenant sends, because the age of
+/// data is counted from a tenant's newest sample: a scrape of now would age the history that somebody is loading.
+pub fn own_tenant() -> TenantName {
+    TenantName::parse(OWN_TENANT).unwrap_or_default()
 }

@@ -102,3 +102,23 @@ fn the_server_watches_itself() {
     });
     assert!(found, "no own metrics after five seconds");
 }
+
+#[test]
+fn own_metrics_are_seen_and_do_not_age_old_data() {
+    // The default: the server scrapes itself, at once and here every second.
+    let dir = directory();
+    let house = start(dir.path(), &["--self-scrape", "true", "--self-scrape-ms", "1s"]);
+    let own = || house.get("/api/v1/query?query=up%7Bjob=%22varve%22%7D").json()["data"]["result"].clone();
+    while own().as_array().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    assert!(house.get("/api/v1/label/job/values").json()["data"].as_array().unwrap().contains(&"varve".into()));
+    // Data of 1970 is half a century older than the retention, counted from those samples of now.
+    let old = batch(&[(&[("__name__", "old")], &[(0, 1.0), (60_000, 2.0)])]);
+    let answer = house.write(&old);
+    assert_eq!(answer.status, 204, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(house.samples("old", "5m", 60_000), [(0, 1.0), (60_000, 2.0)]);
+    // Another tenant sees neither.
+    let other = house.request("GET", "/api/v1/query?query=up", &[("X-Scope-OrgID", "other")], b"");
+    assert_eq!(other.json()["data"]["result"], serde_json::json!([]));
+}

@@ -130,7 +130,7 @@ settings! {
     data_dir: Text = "Directory of all data. One server at a time may use it.";
     listen: Text = "Address and port of HTTP.";
     log: Text = "Which messages go to standard error: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,varve_server=debug`.";
-    self_scrape: Switch = "Whether the server writes its own metrics into itself (tenant `anonymous`, job `varve`).";
+    self_scrape: Switch = "Whether the server writes its own metrics into itself (job `varve`; tenant `_varve`, which `anonymous` sees too).";
     self_scrape_ms: Millis = "How often it does.";
     lookback_ms: Millis = "How far back an instant selector looks for a sample; a query's `lookback_delta` overrides it.";
     http_connections_max: Count = "Open connections; beyond them a connection is answered 503. Also bounded by the limit on open files.";

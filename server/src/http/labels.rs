@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::Request;
 use varve_model::write::Metadata;
-use varve_model::{Labels, Matcher, TimeRange};
+use varve_model::{Labels, Matcher, TenantName, TimeRange};
 use varve_query::promql;
 
 use super::error::ApiError;
@@ -14,6 +14,7 @@ use super::params::{Params, unescape};
 use super::work::{self, AnswerWriter};
 use super::{Answer, json, read, request, success};
 use crate::app::App;
+use crate::self_scrape::own_tenant;
 
 /// The selectors of a call; each is a conjunction, the call asks for the union.
 fn selectors(app: &App, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
@@ -76,7 +77,7 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
     }
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
-        let snapshot = app.store()?.engine.snapshot();
+        let snapshot = app.snapshot()?;
         let series_max = app.settings.limits.query_series_max;
         let found: BTreeSet<Labels> = union(&selectors, budget, &|matchers| {
             let selection = snapshot.select(tenant, matchers, range, series_max)?;
@@ -95,7 +96,7 @@ pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
     let (range, limit) = (params.range()?, params.limit("limit")?);
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
-        let snapshot = app.store()?.engine.snapshot();
+        let snapshot = app.snapshot()?;
         let found = union(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
         write_list(out, &found, limit, |out, name| json::push_string(out, name));
         Ok(())
@@ -116,7 +117,7 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
     let (range, limit): (TimeRange, _) = (params.range()?, params.limit("limit")?);
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
-        let snapshot = app.store()?.engine.snapshot();
+        let snapshot = app.snapshot()?;
         let found = union(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
         write_list(out, &found, limit, |out, value| json::push_string(out, value));
         Ok(())
@@ -161,7 +162,13 @@ pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
     };
     let (families, per_family) = (limit("limit")?, limit("limit_per_metric")?);
     let engine = &app.store()?.engine;
-    let metadata = engine.find_tenant(&name).map(|tenant| engine.metadata(tenant)).unwrap_or_default();
+    let of = |name| engine.find_tenant(name).map(|tenant| engine.metadata(tenant)).unwrap_or_default();
+    let mut metadata = of(&name);
+    if name == TenantName::default() {
+        let own = of(&own_tenant());
+        let own = own.into_iter().filter(|own| !metadata.iter().any(|one| one.family == own.family));
+        metadata.extend(own.collect::<Vec<_>>());
+    }
     let wanted = params.text("metric");
     let chosen =
         metadata.iter().filter(|m| wanted.is_empty() || m.family == wanted).take(families.unwrap_or(usize::MAX));

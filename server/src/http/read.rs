@@ -112,7 +112,7 @@ async fn evaluate(app: Arc<App>, params: Params, asked: RangeRequest) -> Answer 
         let begin = app.elapsed();
         let expr = parse(app, params.text("query"))?;
         let store = app.store()?;
-        let source = store.engine.snapshot();
+        let source = app.snapshot()?;
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let stats = params.find("stats").filter(|stats| !stats.is_empty()).map(|_| seconds);

@@ -53,7 +53,10 @@ pub(crate) fn directory() -> TempDir {
 
 fn command(dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_varve"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--self-scrape", "false", "--data-dir"]).arg(dir).args(flags);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).args(flags);
+    if !flags.contains(&"--self-scrape") {
+        command.args(["--self-scrape", "false"]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
