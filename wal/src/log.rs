@@ -366,7 +366,8 @@ impl Log {
         Ok(())
     }
 
-    /// Removes, or sets aside as spare, the log files that nothing keeps any more.
+    /// Removes, or sets aside as spare, the log files that nothing keeps any more. To be called now and then: it also
+    /// marks the last commit of a group as durable.
     ///
     /// # Errors
     /// A file could not be removed; the others are.
@@ -374,7 +375,7 @@ impl Log {
         let all: Vec<Arc<Partition>> =
             lock(&self.inner.topics).values().flat_map(|topic| topic.partitions.clone()).collect();
         let mut retained = Retained::default();
-        let mut failed = Ok(());
+        let mut failed = lock(&self.inner.offsets).idle();
         for partition in all {
             if let Err(error) = retention::retain(&self.inner.shared, &partition, now_ms, &mut retained) {
                 failed = Err(error);

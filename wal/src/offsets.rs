@@ -104,6 +104,11 @@ impl Offsets {
         self.committed.iter().map(entry).collect()
     }
 
+    /// Marks the last commit as durable.
+    pub(crate) fn idle(&mut self) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), PartitionWriter::idle)
+    }
+
     /// Makes positions durable. Tells the offset of a new snapshot, below which the topic is no longer needed.
     pub(crate) fn commit(
         &mut self,

@@ -68,8 +68,12 @@ pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retain
     let (count, first) = going(&partition.state(), now_ms);
     if count > 0 {
         match Bound::Oldest.write(&shared.env, &partition.dir, first) {
-            // Where even this needs space, making some comes first; the next opening will miss these files.
-            Ok(()) | Err(Error::Full { .. }) => {}
+            Ok(()) => {}
+            // Where even this needs space, making some comes first: no bound claims nothing.
+            Err(Error::Full { .. }) => {
+                remove_if_there(&shared.env, &partition.dir.join(Bound::Oldest.name()))?;
+                sync()?;
+            }
             Err(error) => return Err(error),
         }
     }

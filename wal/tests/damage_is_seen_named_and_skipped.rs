@@ -201,29 +201,41 @@ fn damaged_bytes_are_kept_aside() {
 }
 
 #[test]
-fn a_payload_that_quotes_the_log_is_not_taken_for_a_batch() {
+fn a_payload_that_quotes_a_log_is_not_taken_for_a_batch() {
     let disk = SimVfs::new(1);
     let (log, _) = open(&disk, 1);
-    let mut writer = log.writer(&topic(), P0).unwrap();
+    let other = TopicName::new("u").unwrap();
+    log.create_topic(&other, TopicSettings { log_file_bytes: 2048, ..TopicSettings::default() }).unwrap();
     let record = RecordHeader { records: 1, ..RecordHeader::default() };
-    for _ in 0..3 {
-        writer.append(&record, &[7; 40]).unwrap();
-        writer.sync().unwrap();
+    log.advance(&other, P0, Offset(5)).unwrap();
+    for name in [&topic(), &other] {
+        let mut writer = log.writer(name, P0).unwrap();
+        for _ in 0..4 {
+            writer.append(&record, &[7; 40]).unwrap();
+        }
+        writer.close().unwrap();
     }
-    // Bytes of this very file, then of a file of another life with higher offsets.
-    let (path, quoted) = log_files(&disk).pop().unwrap();
-    writer.append(&record, &quoted[64..600]).unwrap();
+    let mut writer = log.writer(&topic(), P0).unwrap();
+    writer.append(&record, b"begin").unwrap();
     writer.sync().unwrap();
+    // Offsets below the quoting batch, and offsets above it: the first are refused for that, the others for the salt.
+    let quoted = [log_files(&disk)[0].1[64..376].to_vec(), log_files(&disk)[2].1[64..480].to_vec()].concat();
+    assert_eq!(quoted.len(), 3 * 104 + 4 * 104);
+    writer.append(&record, &quoted).unwrap();
     writer.append(&record, b"end").unwrap();
     writer.close().unwrap();
-    let at = 64 + 3 * 104 + 2;
-    disk.flip(&path, at, 0);
+    drop(log);
+    let (path, bytes) = log_files(&disk)[1].clone();
+    let at = bytes.windows(8).position(|window| window == &quoted[..8]).unwrap() as u64 - 64;
+    // Its header no longer tells where it ends: every step behind it is looked at.
+    disk.flip(&path, at + 8, 7);
     let (log, recovery) = open(&disk, 2);
-    assert_eq!(recovery.damaged.len(), 1);
+    let named: Vec<_> = recovery.damaged.iter().map(|damage| (damage.first.0, damage.end.0)).collect();
+    assert_eq!(named, [(5, 6), (0, 5)], "the quoting batch, and what the other topic skipped");
     let mut cursor = log.cursor(&topic(), P0, From::Beginning).unwrap();
     let mut seen = Vec::new();
     while let Some(batch) = cursor.next().unwrap() {
         seen.push((batch.offset.0, batch.payload.len()));
     }
-    assert_eq!(seen, [(0, 40), (1, 40), (2, 40), (4, 3)]);
+    assert_eq!(seen, [(0, 40), (1, 40), (2, 40), (3, 40), (4, 5), (6, 3)]);
 }

@@ -1,6 +1,6 @@
 //! A machine with a simulated disk, a log on it, and a model in memory of what that log must hold.
 //!
-//! A *life* opens the log, does random work under some fault, and ends by a power cut, a kill or a clean close. The
+//! A *life* opens the log, does random work under some fault, and ends by a power cut or a kill at any operation, or a clean close. The
 //! next life opens what is left. After every opening and at every end the log is read whole and compared:
 //! * every acknowledged batch is there, unless retention was allowed to take it;
 //! * every batch that is there was appended so, at that offset;
@@ -112,12 +112,12 @@ impl World {
                 Err(error) => assert!(faulty && attempt < 19, "cannot open: {error}"),
             }
             if self.disk.is_off() {
-                self.reboot();
+                self.stopped();
             }
         }
         let log = log.unwrap();
         if self.disk.is_off() {
-            return self.reboot();
+            return self.stopped();
         }
         // Under a fault, reading would use up the operation it is for; the acknowledged part is checked at the end.
         if !faulty {
@@ -132,12 +132,16 @@ impl World {
         }
         if self.disk.is_off() {
             drop(writer);
-            return self.reboot();
+            return self.stopped();
         }
         self.operations = self.disk.operations().saturating_sub(begin);
         self.disk.set_faults(Faults::none());
         self.disk.set_capacity(None);
         self.verify(&log, false);
+        if self.random.chance(1, 4) {
+            // Killed as it stands, perhaps behind a failed sync whose bytes the cache still shows.
+            return;
+        }
         // The fault has passed: writes go on.
         self.append_and_sync(&mut writer, 1).unwrap();
         self.verify(&log, false);
@@ -151,6 +155,11 @@ impl World {
                 self.reboot();
             }
         }
+    }
+
+    /// The machine stopped at an operation: a power cut, or only the process was killed there.
+    fn stopped(&mut self) {
+        if self.random.chance(1, 2) { self.reboot() } else { self.disk.revive() }
     }
 
     /// The power comes back on what the cut left.

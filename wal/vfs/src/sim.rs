@@ -438,6 +438,15 @@ impl SimVfs {
         SimVfs { state: Arc::new(Mutex::new(copy)) }
     }
 
+    /// Goes on after [`Fault::PowerCut`] as if only the process had been killed there: what it wrote is still in the
+    /// cache, durable or not. Nothing fails any more.
+    pub fn revive(&self) {
+        let mut state = guard(&self.state);
+        state.off = false;
+        state.faults = Faults::none();
+        state.locks.clear();
+    }
+
     /// Sets which operations fail from now on; numbers count from [`SimVfs::operations`] = 0.
     pub fn set_faults(&self, faults: Faults) {
         guard(&self.state).faults = faults;

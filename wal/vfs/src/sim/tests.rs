@@ -128,6 +128,17 @@ fn a_power_cut_stops_everything_until_the_reboot() {
 }
 
 #[test]
+fn a_killed_process_leaves_what_it_wrote_in_the_cache() {
+    let (disk, file) = disk();
+    disk.set_faults(Faults::at(disk.operations(), Fault::PowerCut));
+    assert!(file.write_at(&[9; 512], 0).is_err());
+    disk.revive();
+    assert_eq!(read(&disk, "/d/f").unwrap()[0], 9);
+    let seen: BTreeSet<u8> = (0..50).map(|seed| read(&disk.crash(seed), "/d/f").unwrap()[0]).collect();
+    assert_eq!(seen, BTreeSet::from([1, 9]));
+}
+
+#[test]
 fn rot_is_seen_and_bad_sectors_fail() {
     let (disk, file) = disk();
     disk.flip(Path::new("/d/f"), 700, 3);
