@@ -4,8 +4,6 @@
 //! The only test with threads: the simulation has the order of events in its hand, this one has not. It states no
 //! timing; whatever the order, the same must hold.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

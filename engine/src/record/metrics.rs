@@ -36,10 +36,6 @@ use crate::codec::histogram;
 
 /// Version of the record format.
 const VERSION: u8 = 1;
-/// Most numbers that one log file may use: bounds what a reader allocates.
-const NUMBERS_MAX: usize = 1 << 26;
-/// Most samples that one record may hold: a run costs two bytes whatever its length, so a bound is needed.
-const SAMPLES_MAX: u64 = 1 << 24;
 
 /// What the current log file knows of a series; kept in the series table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -347,19 +343,62 @@ fn encode_exemplars(exemplars: &[Exemplar], numbers: &[u32], out: &mut Vec<u8>) 
     }
 }
 
-/// Number that stands for a series whose declaration was lost.
+/// Id that stands for a series whose declaration was lost.
 const LOST: u32 = u32::MAX;
+
+/// Numbers of a file and where what they name lies: one run, and one more for each gap that a lost record left.
+#[derive(Debug, Default)]
+struct Numbers {
+    /// First number of the run, place of what it names.
+    runs: Vec<(u32, u32)>,
+    /// Places in all.
+    len: u32,
+}
+
+impl Numbers {
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.len = 0;
+    }
+
+    /// `count` more, from this number on, which may not go back.
+    fn extend(&mut self, first: u32, count: usize) -> Result<(), Malformed> {
+        let back = Malformed("numbers do not go on");
+        let expected = match self.runs.last() {
+            Some(&(number, place)) => number.checked_add(self.len - place).ok_or(back)?,
+            None => 0,
+        };
+        let count = u32::try_from(count).map_err(|_| back)?;
+        if first < expected || first.checked_add(count).is_none() {
+            return Err(back);
+        }
+        if self.runs.is_empty() || first > expected {
+            self.runs.push((first, self.len));
+        }
+        self.len = self.len.checked_add(count).ok_or(back)?;
+        Ok(())
+    }
+
+    /// The place of a number; `None` when its declaration was lost.
+    #[inline]
+    fn place(&self, number: u32) -> Option<usize> {
+        let run = self.runs.partition_point(|(first, _)| *first <= number).checked_sub(1)?;
+        let (first, place) = *self.runs.get(run)?;
+        let end = self.runs.get(run + 1).map_or(self.len, |(_, place)| *place);
+        let place = place.checked_add(number - first)?;
+        (place < end).then_some(place as usize)
+    }
+}
 
 /// Decodes records of one log file in their order; knows what the file declared so far.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
+    string_numbers: Numbers,
     strings: Strings,
-    /// Strings whose declaration was lost.
-    lost_strings: Vec<u32>,
-    /// Series ids by number.
+    series_numbers: Numbers,
+    /// Series ids by place.
     series: Vec<u32>,
     label_bytes: Vec<u8>,
-    counts: Vec<u32>,
 }
 
 /// Gives ids to declared series.
@@ -368,8 +407,9 @@ pub(crate) type Resolve<'a> = &'a mut dyn FnMut(TenantId, Labels) -> u32;
 impl Decoder {
     /// A new log file begins.
     pub(crate) fn reset(&mut self) {
+        self.string_numbers.clear();
         self.strings.clear();
-        self.lost_strings.clear();
+        self.series_numbers.clear();
         self.series.clear();
     }
 
@@ -403,20 +443,19 @@ impl Decoder {
     }
 
     fn read_strings(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
-        let first = reader.small()? as usize;
+        let first = reader.small()?;
         let count = reader.count(1)?;
-        if first < self.strings.ends.len() || first + count > NUMBERS_MAX {
-            return Err(Malformed("string numbers do not go on"));
+        if count > 0 {
+            self.string_numbers.extend(first, count)?;
         }
-        for lost in self.strings.ends.len()..first {
-            self.strings.push(b"");
-            self.lost_strings.push(lost as u32);
-        }
+        let mut read = Ok(());
         for _ in 0..count {
-            let text = reader.bytes()?;
-            self.strings.push(text);
+            // The numbers are given out already: what cannot be read keeps its place.
+            let text = if read.is_ok() { reader.bytes() } else { Ok(&b""[..]) };
+            self.strings.push(text.unwrap_or_default());
+            read = read.and(text.map(|_| ()));
         }
-        Ok(())
+        read
     }
 
     fn read_series(
@@ -425,24 +464,35 @@ impl Decoder {
         tenant: TenantId,
         resolve: Resolve<'_>,
     ) -> Result<(), Malformed> {
-        let first = reader.small()? as usize;
+        let first = reader.small()?;
         let count = reader.count(1)?;
-        if first < self.series.len() || first + count > NUMBERS_MAX {
-            return Err(Malformed("series numbers do not go on"));
+        if count > 0 {
+            self.series_numbers.extend(first, count)?;
         }
-        self.series.resize(first, LOST);
+        let places = self.series.len() + count;
+        let read = self.read_labels(reader, tenant, resolve, count);
+        self.series.resize(places, LOST);
+        read
+    }
+
+    fn read_labels(
+        &mut self,
+        reader: &mut Reader<'_>,
+        tenant: TenantId,
+        resolve: Resolve<'_>,
+        count: usize,
+    ) -> Result<(), Malformed> {
         for _ in 0..count {
             let labels = reader.count(2)?;
             self.label_bytes.clear();
             let mut lost = false;
             for _ in 0..labels {
                 let (name, value) = (reader.small()?, reader.small()?);
-                lost |=
-                    self.lost_strings.binary_search(&name).is_ok() || self.lost_strings.binary_search(&value).is_ok();
-                let missing = Malformed("string number never declared");
-                let name = self.strings.get(name).ok_or(missing)?;
-                let value = self.strings.get(value).ok_or(missing)?;
-                push_label(&mut self.label_bytes, name, value);
+                let text = |number| self.strings.get(self.string_numbers.place(number)? as u32);
+                match (text(name), text(value)) {
+                    (Some(name), Some(value)) => push_label(&mut self.label_bytes, name, value),
+                    _ => lost = true,
+                }
             }
             let id = if lost {
                 LOST
@@ -455,19 +505,18 @@ impl Decoder {
         Ok(())
     }
 
+    #[inline]
     fn id(&self, number: i64) -> Result<u32, Malformed> {
-        let number = usize::try_from(number).map_err(|_| Malformed("negative series number"))?;
+        let number = u32::try_from(number).map_err(|_| Malformed("series number wider than 32 bits"))?;
         // A record behind a lost one may use what that declared.
-        if number >= NUMBERS_MAX {
-            return Err(Malformed("series number too large"));
-        }
-        Ok(self.series.get(number).copied().unwrap_or(LOST))
+        Ok(self.series_numbers.place(number).and_then(|place| self.series.get(place)).copied().unwrap_or(LOST))
     }
 
     fn read_entries(&mut self, reader: &mut Reader<'_>, rows: &mut Rows) -> Result<(), Malformed> {
         let entries = reader.number()?;
-        if entries > SAMPLES_MAX {
-            return Err(Malformed("too many entries in a record"));
+        // Each has a sample at least, and each sample a nibble.
+        if entries > 2 * reader.left() as u64 {
+            return Err(Malformed("more entries than the record has room for"));
         }
         let entries = entries as usize;
         let mut expected = 0i64;
@@ -483,12 +532,11 @@ impl Decoder {
             }
             expected = first.wrapping_add(length as i64);
         }
-        self.counts.clear();
         let mut samples = 0u64;
         let mut covered = 0;
         while covered < entries {
             let (count, length) = (reader.small()?, reader.number()?);
-            if length == 0 || length > (entries - covered) as u64 {
+            if count == 0 || length == 0 || length > (entries - covered) as u64 {
                 return Err(Malformed("run of sample counts has a wrong length"));
             }
             samples = samples.saturating_add(u64::from(count).saturating_mul(length));
@@ -497,8 +545,7 @@ impl Decoder {
             }
             covered += length as usize;
         }
-        // Each sample has a nibble at least.
-        if samples > SAMPLES_MAX || samples.div_ceil(2) > reader.left() as u64 {
+        if samples.div_ceil(2) > reader.left() as u64 {
             return Err(Malformed("more samples than the record has room for"));
         }
         rows.times.reserve(samples as usize);
