@@ -26,6 +26,14 @@ struct Inner {
     series: AtomicU64,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
+    bytes_of_all: Arc<AtomicU64>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What was kept to the end; every guard is gone, each held a clone of the budget.
+        self.bytes_of_all.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
 }
 
 const WHERE: &str = "expression evaluation";
@@ -33,6 +41,16 @@ const WHERE: &str = "expression evaluation";
 impl Budget {
     /// A budget of the `query_*` limits, a deadline and a flag that the caller sets when the client leaves.
     pub fn new(limits: &Limits, expired: Expired, canceled: Arc<AtomicBool>) -> Budget {
+        Budget::sharing(limits, expired, canceled, Arc::default())
+    }
+
+    /// [`Budget::new`] of a query that shares `queries_bytes_max` with others: all that charge the same counter.
+    pub fn sharing(
+        limits: &Limits,
+        expired: Expired,
+        canceled: Arc<AtomicBool>,
+        bytes_of_all: Arc<AtomicU64>,
+    ) -> Budget {
         Budget(Arc::new(Inner {
             limits: limits.clone(),
             expired,
@@ -41,6 +59,7 @@ impl Budget {
             series: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
+            bytes_of_all,
         }))
     }
 
@@ -131,13 +150,23 @@ impl Budget {
     /// Charges bytes until the returned guard is dropped. To be called before allocating.
     pub fn hold(&self, bytes: u64) -> Result<Held, Error> {
         let total = self.0.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let total_of_all = self.0.bytes_of_all.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let held = Held { budget: self.clone(), bytes };
         let max = self.0.limits.query_bytes_max;
         if total > max {
             return Err(Error::Limit { limit: "bytes held", max, setting: "query_bytes_max" });
         }
+        let max = self.0.limits.queries_bytes_max;
+        if total_of_all > max {
+            return Err(Error::Limit { limit: "bytes held by all queries", max, setting: "queries_bytes_max" });
+        }
         self.0.bytes_peak.fetch_max(total, Ordering::Relaxed);
         Ok(held)
+    }
+
+    /// [`Budget::hold`] to the end of the query.
+    pub fn keep(&self, bytes: u64) -> Result<(), Error> {
+        self.hold(bytes).map(Held::keep)
     }
 
     /// [`Budget::hold`] for `rows` times `columns` cells of 8 bytes.
@@ -152,9 +181,16 @@ pub struct Held {
     bytes: u64,
 }
 
+impl Held {
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.budget.0.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.0.bytes_of_all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -170,6 +206,21 @@ mod tests {
         drop(held);
         let _held = budget.hold(90).unwrap();
         assert_eq!(budget.stats().bytes_peak, 90);
+    }
+
+    #[test]
+    fn queries_share_their_bytes_and_give_all_back_at_their_end() {
+        let limits = Limits { queries_bytes_max: 100, ..Limits::default() };
+        let all = Arc::new(AtomicU64::new(0));
+        let query = || Budget::sharing(&limits, Box::new(|| false), Arc::default(), Arc::clone(&all));
+        let (one, other) = (query(), query());
+        one.keep(50).unwrap();
+        let held = one.hold(40).unwrap();
+        assert!(matches!(other.hold(20), Err(Error::Limit { setting: "queries_bytes_max", .. })));
+        drop(held);
+        drop(other.hold(20).unwrap());
+        drop(one);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! App: what every request sees. Made before the data directory is open, so that the server can already say that it
 //! is not ready; the engine joins it once, when replay is complete.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct App {
     pub buffers: Buffers,
     /// One permit per running query.
     pub queries: Arc<Semaphore>,
+    /// Bytes that all queries hold.
+    pub query_bytes: Arc<AtomicU64>,
     /// One permit per write in progress.
     pub writes: Semaphore,
     store: OnceLock<Store>,
@@ -53,6 +55,7 @@ impl App {
             metrics: Metrics::new(&env),
             buffers: Buffers::new(),
             queries: Arc::new(Semaphore::new(settings.limits.concurrent_queries_max as usize)),
+            query_bytes: Arc::default(),
             writes: Semaphore::new(settings.limits.concurrent_writes_max as usize),
             store: OnceLock::new(),
             stopping: AtomicBool::new(false),

@@ -353,6 +353,8 @@ metrics! {
             let max = s.app.settings.limits.concurrent_queries_max as usize;
             w.value(&[], max.saturating_sub(s.app.queries.available_permits()) as f64);
         };
+    "varve_query_bytes" Gauge "Memory that all queries hold."
+        |s, w| w.value(&[], s.app.query_bytes.load(Ordering::Relaxed) as f64);
     "varve_queries_failed_total" Counter "Queries that ended with an error." |s, w| w.value(&[], s.app.metrics.queries_failed.get() as f64);
     "varve_queries_canceled_total" Counter "Queries whose client left." |s, w| w.value(&[], s.app.metrics.queries_canceled.get() as f64);
     "varve_queries_rejected_total" Counter "Queries refused because `concurrent_queries_max` were running." |s, w| w.value(&[], s.app.metrics.queries_rejected.get() as f64);

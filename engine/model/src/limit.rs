@@ -46,6 +46,8 @@ pub struct Limits {
     pub query_points_max: u64,
     /// Bytes one query may hold.
     pub query_bytes_max: u64,
+    /// Bytes all queries may hold together.
+    pub queries_bytes_max: u64,
     /// Milliseconds a query may take.
     pub query_ms_max: u64,
     /// Bytes of a query text.
@@ -79,6 +81,7 @@ impl Default for Limits {
             query_subquery_steps_max: 1_000_000,
             query_points_max: 20_000_000,
             query_bytes_max: 1 << 30,
+            queries_bytes_max: 2 << 30,
             query_ms_max: 120_000,
             query_text_bytes_max: 1 << 20,
             regex_bytes_max: 4 << 20,

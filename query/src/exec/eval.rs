@@ -20,6 +20,10 @@ use crate::promql::ast::{Aggregate, AggregateOp, Binary, Expr, ExprKind, VectorS
 use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
 
+/// What a selected series takes in memory while the query runs: its place in the selection and the references to its
+/// parts. The labels are shared with storage.
+const SELECTED_BYTES: u64 = 128;
+
 /// Nesting of expressions that is evaluated; a query text can be deeper than a stack.
 const DEPTH_MAX: usize = 600;
 
@@ -180,6 +184,7 @@ impl Evaluator<'_> {
         }
         let set = self.source.select(self.request.tenant, &selector.matchers, range, self.budget.series_left())?;
         self.budget.select(set.len() as u64)?;
+        self.budget.keep((set.len() as u64).saturating_mul(SELECTED_BYTES))?;
         Ok(set)
     }
 

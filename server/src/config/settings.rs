@@ -173,6 +173,7 @@ settings! {
     query_subquery_steps_max: Count = "Steps of one subquery, over the whole query.";
     query_points_max: Count = "Points in one answer.";
     query_bytes_max: Bytes = "Memory one query may hold.";
+    queries_bytes_max: Bytes = "Memory all queries may hold together; a query that would take more is answered 503.";
     query_ms_max: Millis = "How long a query may take; a request's `timeout` can only lower it.";
     query_text_bytes_max: Bytes = "Bytes of a query text.";
     regex_bytes_max: Bytes = "Memory of one compiled regular expression.";

@@ -193,6 +193,8 @@ impl From<varve_query::Error> for ApiError {
         let text = error.to_string();
         match error {
             Error::Parse(_) => ApiError::bad_data(text),
+            // Passes when the other queries are done.
+            Error::Limit { setting: "queries_bytes_max", .. } => ApiError::unavailable(text),
             Error::Execution(_) | Error::Limit { .. } => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution, text)
             }

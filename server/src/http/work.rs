@@ -142,7 +142,8 @@ pub async fn run(
     // Prometheus counts the steps between the points: one point more is within the limit.
     let limits = &app.settings.limits;
     let limits = Limits { query_steps_max: limits.query_steps_max.saturating_add(1), ..limits.clone() };
-    let budget = Budget::new(&limits, Box::new(move || clock.elapsed() >= deadline), flag);
+    let budget =
+        Budget::sharing(&limits, Box::new(move || clock.elapsed() >= deadline), flag, Arc::clone(&app.query_bytes));
     let (head, answer) = oneshot::channel();
     let patience = Duration::from_millis(app.settings.server.http_idle_ms_max);
     let mut writer =
