@@ -37,15 +37,15 @@ fn lived(seed: u64) -> World {
 fn every_fault_at_every_operation() {
     let kinds = [Fault::PowerCut, Fault::Eio, Fault::SyncLost, Fault::Short(100), Fault::Full];
     for seed in [3, 4] {
-        let mut world = lived(seed);
+        let lived = lived(seed);
+        let mut world = lived.fork();
         world.life(15, Faults::none());
         let operations = world.operations;
         assert!(operations > 50, "{operations}");
         for operation in 0..operations {
             for kind in kinds {
-                let mut world = lived(seed);
-                let begin = world.disk.operations();
-                world.life(15, Faults::at(begin + operation, kind));
+                let mut world = lived.fork();
+                world.life(15, Faults::at(operation, kind));
                 world.life(3, Faults::none());
                 world.reboot();
                 world.life(0, Faults::none());
@@ -56,11 +56,11 @@ fn every_fault_at_every_operation() {
 
 #[test]
 fn two_faults_one_behind_the_other() {
+    let lived = lived(9);
     for operation in 0..120 {
         for behind in 1..6 {
-            let mut world = lived(9);
-            let begin = world.disk.operations() + operation;
-            world.life(12, Faults::at(begin, Fault::SyncLost).and(begin + behind, Fault::PowerCut));
+            let mut world = lived.fork();
+            world.life(12, Faults::at(operation, Fault::SyncLost).and(operation + behind, Fault::PowerCut));
             world.life(3, Faults::none());
             world.life(0, Faults::none());
         }

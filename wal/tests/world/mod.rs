@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use varve_vfs::sim::{Fault, Faults, Random, SimClock, SimVfs};
-use varve_vfs::{Env, Nanos};
+use varve_vfs::{Clock, Env, Nanos};
 use varve_wal::{
     From, GroupName, Log, LogSettings, Offset, PartitionId, PartitionWriter, RecordHeader, Recovery, TopicName,
     TopicSettings,
@@ -69,6 +69,17 @@ impl World {
             operations: 0,
             log_file_bytes: 1024 << random.below(3),
             random,
+        }
+    }
+
+    /// The same machine once more, cleanly shut down.
+    pub fn fork(&self) -> World {
+        World {
+            disk: self.disk.copy(),
+            clock: SimClock::new(self.clock.wall()),
+            random: self.random.clone(),
+            model: self.model.clone(),
+            ..*self
         }
     }
 
