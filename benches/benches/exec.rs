@@ -18,7 +18,10 @@ const STEP: i64 = 15_000;
 const END: i64 = 6 * 3_600_000;
 
 /// All series, whatever the matchers.
-struct Columns(Arc<Vec<(Labels, Arc<[Millis]>, Arc<[f64]>)>>);
+struct Columns(Arc<Vec<Series>>);
+
+/// Labels, times, values.
+type Series = (Labels, Arc<[Millis]>, Arc<[f64]>);
 
 impl Source for Columns {
     fn select(&self, _: TenantId, _: &[Matcher], _: TimeRange, _: u64) -> Result<Arc<dyn SeriesSet>, Error> {

@@ -102,7 +102,7 @@ pub struct Recovery {
     pub elapsed_ms: u64,
 }
 
-/// Damage that [`crate::check`] found.
+/// Damage that [`crate::check()`] found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// The file.

@@ -44,7 +44,7 @@ fn grow(out: &mut Vec<u8>) {
     out.reserve_exact(capacity - out.len() + more);
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
@@ -91,7 +91,7 @@ impl<'a> BitReader<'a> {
         high << low | bits
     }
 
-    /// Bits taken of the last byte read, 1 to 8: what [`write`] needs to go on after it.
+    /// Bits taken of the last byte read, 1 to 8: what [`write()`] needs to go on after it.
     pub(crate) fn used(&self) -> u8 {
         match (self.at & 7) as u8 {
             0 => 8,

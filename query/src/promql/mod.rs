@@ -1,7 +1,7 @@
 //! PromQL: text to syntax tree and back.
 //!
-//! [`parse`] reads the whole language of Prometheus 3.14, its experimental parts included, and checks it: a tree that it
-//! returns is well-typed. [`print`] writes the canonical text of a tree, [`pretty`] the same broken into lines. Any text
+//! [`parse()`] reads the whole language of Prometheus 3.14, its experimental parts included, and checks it: a tree that it
+//! returns is well-typed. [`print()`] writes the canonical text of a tree, [`pretty()`] the same broken into lines. Any text
 //! at all may be given: time is linear in it (regular expressions have their own bound), depth is bounded.
 
 pub mod ast;
