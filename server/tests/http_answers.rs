@@ -162,3 +162,23 @@ fn a_large_answer_arrives_whole() {
     assert_eq!(limited["data"]["result"].as_array().unwrap().len(), 3);
     assert_eq!(limited["warnings"][0], "results truncated due to limit");
 }
+
+#[test]
+fn a_query_ends_when_its_client_leaves() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    // Would take minutes.
+    let query = "query=sum(quantile_over_time(0.5,vector(time())[900000s:1s]))&start=1000&end=11000&step=1";
+    let mut stream = house.connect();
+    stream.write_all(format!("GET /api/v1/query_range?{query} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    let until = |wanted: &str| {
+        (0..1000).any(|_| {
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+            String::from_utf8(house.get("/metrics").body).unwrap().contains(wanted)
+        })
+    };
+    assert!(until("\nvarve_queries_running 1\n"), "the query did not begin");
+    drop(stream);
+    assert!(until("\nvarve_queries_canceled_total 1\n"), "the server did not see that the client left");
+    assert!(until("\nvarve_queries_running 0\n"), "the query went on");
+}

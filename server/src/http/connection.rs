@@ -88,6 +88,8 @@ async fn connection(app: &Arc<App>, stream: TcpStream, router: Router, mut stop:
             .header_read_timeout(idle)
             .max_buf_size(BUFFER_BYTES)
             .pipeline_flush(true)
+            // As most servers write them; some clients look for them letter by letter.
+            .title_case_headers(true)
             .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {
