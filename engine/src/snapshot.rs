@@ -7,7 +7,7 @@
 //! * Each label set is selected once, whatever the number of its parts.
 //! * `read` yields ascending unique times; parts that do not overlap in time are only appended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashTable;
@@ -69,6 +69,13 @@ fn present(
         });
     }
     Some(Some(found))
+}
+
+/// Sorted lists, one behind the other, as one without doubles. The stable sort merges runs that are sorted already.
+fn united(mut all: Vec<String>) -> Vec<String> {
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Series of one shard that are being selected.
@@ -227,7 +234,7 @@ impl Snapshot {
     /// Names of labels of the series that match, sorted. Without matchers those of all live series count when a head
     /// has samples in `range`, as in Prometheus; with matchers those that have samples there.
     pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
-        let mut names = BTreeSet::new();
+        let mut names = Vec::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
@@ -238,7 +245,7 @@ impl Snapshot {
                 }
             }
         }
-        Ok(names.into_iter().collect())
+        Ok(united(names))
     }
 
     /// Values of a label among the series that match, sorted; which live series count is told at
@@ -250,7 +257,7 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<String>> {
-        let mut values = BTreeSet::new();
+        let mut values = Vec::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
@@ -261,7 +268,7 @@ impl Snapshot {
                 }
             }
         }
-        Ok(values.into_iter().collect())
+        Ok(united(values))
     }
 
     /// Where a tenant's live series go, `top` entries a list.

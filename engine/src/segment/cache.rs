@@ -128,7 +128,11 @@ impl Shard {
                     entry.asked = false;
                     self.hand += 1;
                 }
-                _ => self.remove(self.hand),
+                _ => {
+                    self.remove(self.hand);
+                    // The newest entry has taken the place; it is not the next to go.
+                    self.hand += 1;
+                }
             }
         }
     }
@@ -284,6 +288,28 @@ mod tests {
         let status = cache.status();
         assert!(status.bytes <= SHARDS as u64 * 10_000, "{status:?}");
         assert!(status.entries > 100, "{status:?}");
+    }
+
+    #[test]
+    fn what_is_read_again_displaces_what_a_scan_left() {
+        // Each new entry once took the place of the one evicted before it, so in a full cache nothing new ever stayed.
+        let cache = BlockCache::new(SHARDS as u64 * 100_000);
+        for index in 0..10_000 {
+            cache.insert(key(1, index), bytes(1000));
+        }
+        let mut hits = [0; 3];
+        for round in &mut hits {
+            for index in 0..400 {
+                if cache.get(key(2, index)).is_some() {
+                    *round += 1;
+                } else {
+                    cache.insert(key(2, index), bytes(1000));
+                }
+            }
+        }
+        assert_eq!(hits[0], 0);
+        assert!(hits[1] > 350, "{hits:?}");
+        assert!(hits[2] > 350, "{hits:?}");
     }
 
     #[test]
