@@ -7,7 +7,7 @@
 //! ```
 //! A host has 500 series sampled every 15 s; the values are a mix of constants, integer and decimal counters, byte
 //! gauges and full-precision noise. The data ends at a fixed time, is made on the fly from the host, series and step
-//! (no file), and is the same for each run. CPU and memory are those of the process `--pid`.
+//! (no file), and is the same for each run (at least four hosts). CPU and memory are those of the process `--pid`.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -248,9 +248,9 @@ fn ingest(url: &str, arguments: &Arguments) {
 
 /// Name, expression, seconds back from the end (0: instant), step.
 const QUERIES: [(&str, &str, u32, u32); 10] = [
-    ("one series", "drive_state_0{instance=\"host-0042:9100\",device=\"device-0\"}", 0, 0),
-    ("one host", "{instance=\"host-0042:9100\"}", 0, 0),
-    ("one series, 6 h", "drive_duration_seconds_0{instance=\"host-0042:9100\",device=\"device-9\"}", 21_600, 15),
+    ("one series", "drive_state_0{instance=\"host-0003:9100\",device=\"device-0\"}", 0, 0),
+    ("one host", "{instance=\"host-0003:9100\"}", 0, 0),
+    ("one series, 6 h", "drive_duration_seconds_0{instance=\"host-0003:9100\",device=\"device-9\"}", 21_600, 15),
     ("rate by dc, 1 h", "sum by (dc) (rate(drive_cpu_seconds_total_0[5m]))", 3_600, 60),
     ("rate by dc, 6 h", "sum by (dc) (rate(drive_requests_total_0[5m]))", 21_600, 60),
     ("topk", "topk(5, drive_memory_bytes_1)", 0, 0),
