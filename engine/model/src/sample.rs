@@ -57,6 +57,11 @@ pub struct Column {
     pub values: Vec<f64>,
     /// Histogram samples, ascending and unique in time; a stale histogram has a stale `sum`.
     pub histograms: Vec<(Millis, Histogram)>,
+    /// Start timestamps of the float samples: when their counter began. Empty when none is known, else one per float
+    /// sample, 0 where it is unknown.
+    pub starts: Vec<Millis>,
+    /// Start timestamps of the histogram samples, told the same way.
+    pub histogram_starts: Vec<Millis>,
 }
 
 impl Column {
@@ -65,6 +70,18 @@ impl Column {
         self.times.clear();
         self.values.clear();
         self.histograms.clear();
+        self.starts.clear();
+        self.histogram_starts.clear();
+    }
+
+    /// Start timestamp of float sample `index`; 0 when it is unknown.
+    pub fn start(&self, index: usize) -> Millis {
+        self.starts.get(index).copied().unwrap_or(0)
+    }
+
+    /// Start timestamp of histogram sample `index`; 0 when it is unknown.
+    pub fn histogram_start(&self, index: usize) -> Millis {
+        self.histogram_starts.get(index).copied().unwrap_or(0)
     }
 
     /// Samples of both kinds.

@@ -114,6 +114,11 @@ pub struct WriteBatch {
     pub values: Vec<f64>,
     /// All histogram samples.
     pub histograms: Vec<(Millis, Histogram)>,
+    /// Start timestamps of the float samples in the order of `times`, 0 where it is unknown. May be shorter than
+    /// `times`: those that are missing are unknown. Empty when none is known.
+    pub starts: Vec<Millis>,
+    /// Start timestamps of the histogram samples in the order of `histograms`, told the same way.
+    pub histogram_starts: Vec<Millis>,
     /// All exemplars.
     pub exemplars: Vec<WriteExemplar>,
     /// Metadata of families.
@@ -128,6 +133,8 @@ impl WriteBatch {
         self.times.clear();
         self.values.clear();
         self.histograms.clear();
+        self.starts.clear();
+        self.histogram_starts.clear();
         self.exemplars.clear();
         self.metadata.clear();
     }
@@ -172,8 +179,75 @@ impl WriteBatch {
         }
     }
 
+    /// Says when the counter of the float sample pushed last began; 0 says nothing.
+    pub fn set_start(&mut self, start: Millis) {
+        set_last(&mut self.starts, self.times.len(), start);
+    }
+
+    /// Says when the counter of the histogram sample pushed last began; 0 says nothing.
+    pub fn set_histogram_start(&mut self, start: Millis) {
+        set_last(&mut self.histogram_starts, self.histograms.len(), start);
+    }
+
+    /// Adds an exemplar to the series begun last; its labels in any order, empty values left out.
+    pub fn push_exemplar<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, time: Millis, value: f64) {
+        let Some(series) = self.series.len().checked_sub(1) else { return };
+        let begin = self.bytes.len() as u32;
+        for (name, value) in labels.filter(|(_, value)| !value.is_empty()) {
+            push_label(&mut self.bytes, name.as_bytes(), value.as_bytes());
+        }
+        let labels = begin..self.bytes.len() as u32;
+        self.exemplars.push(WriteExemplar { series: series as u32, labels, time, value });
+    }
+
+    /// Start timestamp of float sample `index`; 0 when it is unknown.
+    pub fn start(&self, index: usize) -> Millis {
+        self.starts.get(index).copied().unwrap_or(0)
+    }
+
+    /// Start timestamp of histogram sample `index`; 0 when it is unknown.
+    pub fn histogram_start(&self, index: usize) -> Millis {
+        self.histogram_starts.get(index).copied().unwrap_or(0)
+    }
+
     /// Float and histogram samples.
     pub fn samples(&self) -> usize {
         self.times.len() + self.histograms.len()
+    }
+}
+
+/// Sets the last of `len` start timestamps; none is kept as long as all are 0.
+fn set_last(starts: &mut Vec<Millis>, len: usize, start: Millis) {
+    let Some(last) = len.checked_sub(1) else { return };
+    if start == 0 && starts.len() <= last {
+        return;
+    }
+    starts.resize(len, 0);
+    if let Some(place) = starts.get_mut(last) {
+        *place = start;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_timestamps_stand_beside_their_samples() {
+        let mut batch = WriteBatch::default();
+        batch.push_series([("__name__", "m")].into_iter());
+        batch.push_sample(10, 1.0);
+        batch.set_start(0);
+        assert!(batch.starts.is_empty());
+        batch.push_sample(20, 2.0);
+        batch.set_start(5);
+        batch.push_sample(30, 3.0);
+        assert_eq!(batch.starts, [0, 5]);
+        assert_eq!([0, 1, 2].map(|i| batch.start(i)), [0, 5, 0]);
+        batch.push_sample(40, 4.0);
+        batch.set_start(35);
+        assert_eq!(batch.starts, [0, 5, 0, 35]);
+        batch.clear();
+        assert_eq!(batch, WriteBatch::default());
     }
 }

@@ -23,7 +23,12 @@ fn path(relative: &str) -> PathBuf {
 
 fn content() -> BTreeMap<(TenantId, Labels), Column> {
     let times = vec![1_700_000_000_000, 1_700_000_015_000, 1_700_000_030_001, 1_700_000_045_000];
-    let floats = |values: &[f64]| Column { times: times.clone(), values: values.to_vec(), histograms: Vec::new() };
+    let floats = |values: &[f64]| Column {
+        times: times.clone(),
+        values: values.to_vec(),
+        histograms: Vec::new(),
+        ..Column::default()
+    };
     let histogram = Histogram {
         schema: 2,
         count: 6.0,

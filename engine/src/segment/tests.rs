@@ -407,7 +407,7 @@ fn an_empty_segment_is_whole() {
 fn series_out_of_order_are_our_bug() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = SegmentWriter::create(&Env::os(), &dir.path().join("s"), header()).unwrap();
-    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![] };
+    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![], ..Column::default() };
     writer.add_series(TenantId(0), &Labels::from([("a", "2")]), &samples).unwrap();
     let _ = writer.add_series(TenantId(0), &Labels::from([("a", "1")]), &samples);
 }
@@ -565,7 +565,7 @@ fn more_series_than_a_bitmap_container_holds_are_selected() {
     let dir = tempfile::tempdir().unwrap();
     let (env, path) = (Env::os(), dir.path().join("s"));
     let mut writer = SegmentWriter::create(&env, &path, header()).unwrap();
-    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![] };
+    let samples = Column { times: vec![1], values: vec![1.0], histograms: vec![], ..Column::default() };
     let count = 140_000u32;
     for series in 0..count {
         let even = if series % 2 == 0 { "yes" } else { "no" };

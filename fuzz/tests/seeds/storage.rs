@@ -50,10 +50,11 @@ pub(super) fn segments() -> Vec<Seed> {
     let mut writer = SegmentWriter::create(&env, path, header).expect("a file");
     let times: Vec<_> = (0..30).map(|i| 1_790_000_000_000 + i * 15_000).collect();
     let values: Vec<_> = (0..30).map(|i| f64::from(i) * 0.5).collect();
-    let floats = Column { times: times.clone(), values: values.clone(), histograms: Vec::new() };
+    let floats = Column { times: times.clone(), values: values.clone(), histograms: Vec::new(), ..Column::default() };
     let stale =
         Column { times: times[..2].to_vec(), values: vec![1.0, f64::from_bits(STALE_NAN_BITS)], ..Column::default() };
-    let mixed = Column { times: times[..1].to_vec(), values: vec![2.0], histograms: histograms(times[1]) };
+    let mixed =
+        Column { times: times[..1].to_vec(), values: vec![2.0], histograms: histograms(times[1]), ..Column::default() };
     for (tenant, labels, column) in [
         (1, Labels::from([("__name__", "h"), ("job", "varve")]), &mixed),
         (1, Labels::from([("__name__", "up"), ("a", "x"), ("job", "b")]), &floats),

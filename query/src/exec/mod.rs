@@ -89,7 +89,7 @@ fn answer(
         Mode::Range => match evaluator.eval(expr, steps)? {
             Evaluated::Scalar(values) => Value::Matrix(vec![MatrixSeries {
                 labels: Labels::default(),
-                points: Column { times: steps.times().collect(), values, histograms: Vec::new() },
+                points: Column { times: steps.times().collect(), values, histograms: Vec::new(), ..Column::default() },
             }]),
             Evaluated::String(_) => return Err(wrong_type("string")),
             Evaluated::Vector(block) => {
