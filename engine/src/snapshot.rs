@@ -18,6 +18,7 @@ use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::head::registry::Registry;
+use crate::index::Texts;
 use crate::segment::ReadScratch;
 use crate::state::{Heads, LiveSegment, State};
 use crate::status::Cardinality;
@@ -71,11 +72,9 @@ fn present(
     Some(Some(found))
 }
 
-/// Sorted lists, one behind the other, as one without doubles. The stable sort merges runs that are sorted already.
-fn united(mut all: Vec<String>) -> Vec<String> {
-    all.sort();
-    all.dedup();
-    all
+/// A sorted list in one allocation.
+fn listed(sorted: &[String]) -> Arc<Texts> {
+    Arc::new(Texts::from_sorted(sorted.iter().map(String::as_str)))
 }
 
 /// Series of one shard that are being selected.
@@ -233,19 +232,23 @@ impl Snapshot {
 
     /// Names of labels of the series that match, sorted. Without matchers those of all live series count when a head
     /// has samples in `range`, as in Prometheus; with matchers those that have samples there.
-    pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+    pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Arc<Texts>> {
+        let mut lists = Vec::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
-                    names.extend(live.segment.label_names(tenant, matchers, range)?);
+                    lists.push(if matchers.is_empty() {
+                        live.segment.all_label_names(tenant, range)?
+                    } else {
+                        listed(&live.segment.label_names(tenant, matchers, range)?)
+                    });
                 }
                 if let Some(ids) = present(heads, registry, tenant, matchers, range) {
-                    names.extend(registry.label_names(tenant, ids.as_ref()));
+                    lists.push(listed(&registry.label_names(tenant, ids.as_ref())));
                 }
             }
         }
-        Ok(united(names))
+        Ok(Texts::union(lists))
     }
 
     /// Values of a label among the series that match, sorted; which live series count is told at
@@ -256,19 +259,23 @@ impl Snapshot {
         name: &str,
         matchers: &[Matcher],
         range: TimeRange,
-    ) -> Result<Vec<String>> {
-        let mut values = Vec::new();
+    ) -> Result<Arc<Texts>> {
+        let mut lists = Vec::new();
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
-                    values.extend(live.segment.label_values(tenant, name, matchers, range)?);
+                    lists.push(if matchers.is_empty() {
+                        live.segment.all_label_values(tenant, name, range)?
+                    } else {
+                        listed(&live.segment.label_values(tenant, name, matchers, range)?)
+                    });
                 }
                 if let Some(ids) = present(heads, registry, tenant, matchers, range) {
-                    values.extend(registry.label_values(tenant, name, ids.as_ref()));
+                    lists.push(registry.label_values(tenant, name, ids.as_ref()));
                 }
             }
         }
-        Ok(united(values))
+        Ok(Texts::union(lists))
     }
 
     /// Where a tenant's live series go, `top` entries a list.

@@ -381,10 +381,10 @@ fn labels_are_found_in_head_and_segments() {
     let open = filled(&house);
     let tenant = open.tenant("a");
     let snapshot = open.engine.snapshot();
-    assert_eq!(snapshot.label_names(tenant, &[], TimeRange::ALL).unwrap(), ["__name__", "job"]);
-    assert_eq!(snapshot.label_values(tenant, "__name__", &[], TimeRange::ALL).unwrap(), ["down", "up"]);
+    assert_eq!(*snapshot.label_names(tenant, &[], TimeRange::ALL).unwrap(), ["__name__", "job"]);
+    assert_eq!(*snapshot.label_values(tenant, "__name__", &[], TimeRange::ALL).unwrap(), ["down", "up"]);
     let late = TimeRange { min: START + 5 * HOUR, max: i64::MAX };
-    assert_eq!(snapshot.label_values(tenant, "__name__", &[], late).unwrap(), [""; 0]);
+    assert_eq!(*snapshot.label_values(tenant, "__name__", &[], late).unwrap(), [""; 0]);
     let selection = snapshot.select(tenant, &[], TimeRange::ALL, 10).unwrap();
     assert_eq!(selection.len(), 2);
     assert!(matches!(snapshot.select(tenant, &[], TimeRange::ALL, 1), Err(Error::Limit { .. })));

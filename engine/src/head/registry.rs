@@ -8,12 +8,12 @@
 //! * The owner of the shard writes, when a series is new or removed; readers hold the lock while they select.
 //! * A series is removed only when no head that is still held has samples of it.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use roaring::RoaringBitmap;
 use varve_model::{Labels, Matcher, SeriesHash, TenantId};
 
-use crate::index::MemoryIndex;
+use crate::index::{MemoryIndex, Texts};
 
 /// What is known of one live series.
 #[derive(Clone, Debug)]
@@ -89,10 +89,10 @@ impl Registry {
     }
 
     /// Values of a label of the given live series of a tenant, of all without; sorted.
-    pub(crate) fn label_values(&self, tenant: TenantId, name: &str, ids: Option<&RoaringBitmap>) -> Vec<String> {
+    pub(crate) fn label_values(&self, tenant: TenantId, name: &str, ids: Option<&RoaringBitmap>) -> Arc<Texts> {
         let shared = self.read();
         match ids {
-            Some(ids) => shared.index.label_values_of(tenant, name, ids),
+            Some(ids) => Arc::new(shared.index.label_values_of(tenant, name, ids)),
             None => shared.index.label_values(tenant, name),
         }
     }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -15,6 +16,7 @@ use roaring::RoaringBitmap;
 use varve_model::{Labels, Matcher, TenantId};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Texts;
 use super::select::{TermSource, select};
 
 /// Heap cost of a table slot and its string, beside the string's bytes.
@@ -41,12 +43,22 @@ struct Term {
 struct Name {
     having: RoaringBitmap,
     values: HashTable<Term>,
+    /// The values, sorted, once somebody asked for them; forgotten when one comes or goes.
+    sorted: OnceLock<Arc<Texts>>,
 }
 
 #[derive(Default, Debug)]
 struct Tenant {
     all: RoaringBitmap,
     names: BTreeMap<Box<str>, Name>,
+}
+
+impl Name {
+    /// Those of the values whose ids are wanted.
+    fn values(&self, wanted: &dyn Fn(&Ids) -> bool) -> Texts {
+        let terms = self.values.iter().filter(|term| wanted(&term.ids));
+        Texts::from_unsorted(terms.map(|term| &*term.value).collect())
+    }
 }
 
 /// The label index of a head.
@@ -79,6 +91,7 @@ impl MemoryIndex {
                 Entry::Vacant(slot) => {
                     self.heap_bytes += TERM_BYTES + value.len();
                     slot.insert(Term { value: value.into(), ids: Ids::One(id) });
+                    entry.sorted.take();
                 }
                 Entry::Occupied(mut slot) => match &mut slot.get_mut().ids {
                     Ids::Many(ids) => {
@@ -122,6 +135,7 @@ impl MemoryIndex {
                 if gone {
                     self.heap_bytes -= TERM_BYTES + value.len();
                     slot.remove();
+                    entry.sorted.take();
                 }
             }
             if entry.having.is_empty() {
@@ -168,26 +182,24 @@ impl MemoryIndex {
     }
 
     /// Values of a label of a tenant, sorted.
-    pub fn label_values(&self, tenant: TenantId, name: &str) -> Vec<String> {
-        self.values(tenant, name, &|_| true)
+    pub fn label_values(&self, tenant: TenantId, name: &str) -> Arc<Texts> {
+        match self.name(tenant, name) {
+            Some(entry) => Arc::clone(entry.sorted.get_or_init(|| Arc::new(entry.values(&|_| true)))),
+            None => Arc::default(),
+        }
     }
 
     /// Values of a label of the given series of a tenant, sorted.
-    pub fn label_values_of(&self, tenant: TenantId, name: &str, ids: &RoaringBitmap) -> Vec<String> {
-        self.values(tenant, name, &|found| match found {
+    pub fn label_values_of(&self, tenant: TenantId, name: &str, ids: &RoaringBitmap) -> Texts {
+        let wanted = |found: &Ids| match found {
             Ids::One(id) => ids.contains(*id),
             Ids::Many(found) => !found.is_disjoint(ids),
-        })
+        };
+        self.name(tenant, name).map(|entry| entry.values(&wanted)).unwrap_or_default()
     }
 
-    fn values(&self, tenant: TenantId, name: &str, wanted: &dyn Fn(&Ids) -> bool) -> Vec<String> {
-        let Some(entry) = self.tenants.get(&tenant).and_then(|tenant| tenant.names.get(name)) else {
-            return Vec::new();
-        };
-        let terms = entry.values.iter().filter(|term| wanted(&term.ids));
-        let mut values: Vec<String> = terms.map(|term| term.value.to_string()).collect();
-        values.sort_unstable();
-        values
+    fn name(&self, tenant: TenantId, name: &str) -> Option<&Name> {
+        self.tenants.get(&tenant)?.names.get(name)
     }
 
     /// Calls `each` with every name, value and number of series of a tenant; names ascending, values in no order.

@@ -13,6 +13,8 @@ pub mod memory;
 pub(crate) mod postings;
 pub(crate) mod select;
 pub(crate) mod terms;
+mod texts;
 pub(crate) mod varint;
 
 pub use memory::MemoryIndex;
+pub use texts::Texts;

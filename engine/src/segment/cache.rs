@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
-use varve_model::SeriesHash;
+use varve_model::{SeriesHash, TenantId};
 use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Decompressor;
 
 use super::rows::{ChunkRows, ColumnRow, SeriesRows};
+use crate::index::Texts;
 use crate::index::terms::Terms;
 
 const SHARDS: usize = 16;
@@ -37,6 +38,8 @@ pub(super) enum Cached {
     Hashes(Arc<Vec<SeriesHash>>),
     /// A tenant's dictionary.
     Terms(Arc<Terms>),
+    /// Values of a tenant's label, its names for the empty name; the key's index is a hash of these two.
+    Texts(TenantId, Arc<str>, Arc<Texts>),
 }
 
 impl Cached {
@@ -50,6 +53,7 @@ impl Cached {
                 Cached::Times(times) => 8 * times.capacity(),
                 Cached::Hashes(hashes) => size_of::<SeriesHash>() * hashes.capacity(),
                 Cached::Terms(terms) => terms.bytes(),
+                Cached::Texts(_, name, texts) => name.len() + texts.heap_bytes(),
             }
     }
 }

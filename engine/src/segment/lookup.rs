@@ -11,6 +11,7 @@ use super::meta::TenantMeta;
 use super::reader::Segment;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
+use crate::index::Texts;
 use crate::index::postings::{self, Place};
 use crate::index::select::{TermSource, select};
 use crate::index::terms::Terms;
@@ -107,11 +108,20 @@ impl TermSource for TenantTerms<'_> {
 impl Segment {
     /// The terms of a tenant; `None` when it has no series here or none in `range`.
     fn tenant_terms(&self, tenant: TenantId, range: TimeRange) -> Result<Option<TenantTerms<'_>>> {
-        let tenants = &self.meta().tenants;
-        let Ok(index) = tenants.binary_search_by_key(&tenant, |meta| meta.tenant) else { return Ok(None) };
-        let Some(meta) = tenants.get(index).filter(|meta| meta.range.overlaps(&range)) else { return Ok(None) };
+        let Some((index, meta)) = self.tenant_meta(tenant, range) else { return Ok(None) };
         let (block, terms) = self.terms(index)?;
-        Ok(Some(TenantTerms { segment: self, meta: *meta, block, terms }))
+        Ok(Some(TenantTerms { segment: self, meta, block, terms }))
+    }
+
+    /// What is known of a tenant that has series here in `range`, and its place in the list of tenants.
+    fn tenant_meta(&self, tenant: TenantId, range: TimeRange) -> Option<(usize, TenantMeta)> {
+        let tenants = &self.meta().tenants;
+        let index = tenants.binary_search_by_key(&tenant, |meta| meta.tenant).ok()?;
+        tenants.get(index).filter(|meta| meta.range.overlaps(&range)).map(|meta| (index, *meta))
+    }
+
+    fn has(&self, tenant: TenantId, range: TimeRange) -> bool {
+        self.tenant_meta(tenant, range).is_some()
     }
 
     /// The series at a place of a tenant's terms.
@@ -150,6 +160,29 @@ impl Segment {
             }
         }
         Ok(found)
+    }
+
+    /// All label names of a tenant if it may have samples in `range`.
+    pub(crate) fn all_label_names(&self, tenant: TenantId, range: TimeRange) -> Result<Arc<Texts>> {
+        if !self.has(tenant, range) {
+            return Ok(Arc::default());
+        }
+        self.texts(tenant, "", || {
+            let names = self.label_names(tenant, &[], range)?;
+            Ok(Texts::from_sorted(names.iter().map(String::as_str)))
+        })
+    }
+
+    /// All values of a label of a tenant if it may have samples in `range`.
+    pub(crate) fn all_label_values(&self, tenant: TenantId, name: &str, range: TimeRange) -> Result<Arc<Texts>> {
+        // The empty name is the key of the list of names, and no label has it.
+        if name.is_empty() || !self.has(tenant, range) {
+            return Ok(Arc::default());
+        }
+        self.texts(tenant, name, || {
+            let values = self.label_values(tenant, name, &[], range)?;
+            Ok(Texts::from_sorted(values.iter().map(String::as_str)))
+        })
     }
 
     /// Values of a label of a tenant's series that satisfy all matchers and may have samples in `range`, sorted.

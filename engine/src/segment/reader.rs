@@ -9,8 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use varve_model::{Column, Histogram, Labels, SeriesHash, TimeRange};
+use varve_model::{Column, Histogram, Labels, SeriesHash, TenantId, TimeRange};
 use varve_vfs::{Env, File, Open};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cache::{BlockCache, Cached, Key};
 use super::directory::{Block, Directory};
@@ -25,12 +26,15 @@ use super::rows::{ChunkRow, ChunkRows, ColumnRow, SeriesRows, decode_columns};
 use super::{CHUNK_HISTOGRAMS_MAX, CHUNK_SAMPLES_MAX};
 use crate::codec::{Malformed, histogram, times, values};
 use crate::error::{Error, Result};
+use crate::index::Texts;
 use crate::index::terms::Terms;
 
 /// Kind of cache key for decoded time columns, beside the sections' numbers.
 const KIND_TIMES: u8 = 255;
 /// Kind of cache key for the hashes of a block of series.
 const KIND_HASHES: u8 = 254;
+/// Kind of cache key for lists of label values and names.
+const KIND_TEXTS: u8 = 253;
 /// Slots of a scratch for decoded time columns, picked by the column's number.
 const TIMES_SLOTS: usize = 64;
 /// The same for a transient scratch, which reads a whole segment.
@@ -486,6 +490,25 @@ impl Segment {
             return Err(self.damaged(block.at, "times of a column do not ascend, or are not what its row says"));
         }
         Ok(decoded)
+    }
+
+    /// The sorted list that belongs to a tenant and a name: kept in the cache, made by `make` when it is not there.
+    pub(super) fn texts(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        make: impl FnOnce() -> Result<Texts>,
+    ) -> Result<Arc<Texts>> {
+        let key = self.key(KIND_TEXTS, xxh3_64_with_seed(name.as_bytes(), u64::from(tenant.0)) as u32);
+        if let Some(Cached::Texts(of, called, texts)) = self.cache.get(key)
+            && of == tenant
+            && *called == *name
+        {
+            return Ok(texts);
+        }
+        let texts = Arc::new(make()?);
+        self.cache.insert(key, Cached::Texts(tenant, name.into(), Arc::clone(&texts)));
+        Ok(texts)
     }
 
     /// The dictionary of the tenant at `index` of the meta's list.

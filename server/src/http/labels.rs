@@ -1,10 +1,11 @@
 //! What is stored: series, label names, label values, metadata.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
+use varve_engine::Selection;
+use varve_engine::index::Texts;
 use varve_model::write::Metadata;
 use varve_model::{Labels, Matcher, TenantName, TimeRange};
 use varve_query::promql;
@@ -32,28 +33,31 @@ fn selectors(app: &App, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> 
     params.all("match[]").iter().map(parse).collect()
 }
 
-/// Checks between selectors that the caller is still there and has time.
-fn union<T: Ord>(
+/// What each selector finds. Checks between selectors that the caller is still there and has time.
+fn each<T>(
     selectors: &[Vec<Matcher>],
     budget: &varve_query::budget::Budget,
-    one: &dyn Fn(&[Matcher]) -> varve_engine::Result<Vec<T>>,
-) -> Result<BTreeSet<T>, ApiError> {
+    one: &dyn Fn(&[Matcher]) -> varve_engine::Result<T>,
+) -> Result<Vec<T>, ApiError> {
     let everything = [Vec::new()];
-    let mut all = BTreeSet::new();
-    for matchers in if selectors.is_empty() { &everything } else { selectors } {
+    let selectors = if selectors.is_empty() { &everything } else { selectors };
+    let find = |matchers: &Vec<Matcher>| {
         budget.check()?;
-        let found = one(matchers)?;
-        // Built at once from what is sorted, which is all there is for most calls.
-        if all.is_empty() { all = found.into_iter().collect() } else { all.extend(found) }
-    }
-    Ok(all)
+        Ok(one(matchers)?)
+    };
+    selectors.iter().map(find).collect()
 }
 
-/// Writes a list with its warning when it was cut.
-fn write_list<T>(out: &mut AnswerWriter, items: &BTreeSet<T>, limit: Option<usize>, item: impl Fn(&mut Vec<u8>, &T)) {
+/// Writes a list of `count` items with its warning when it was cut.
+fn write_list<T>(
+    out: &mut AnswerWriter,
+    items: impl ExactSizeIterator<Item = T>,
+    limit: Option<usize>,
+    item: impl Fn(&mut Vec<u8>, T),
+) {
     out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":[");
-    let count = limit.unwrap_or(usize::MAX);
-    for (i, one) in items.iter().take(count).enumerate() {
+    let (count, all) = (limit.unwrap_or(usize::MAX), items.len());
+    for (i, one) in items.take(count).enumerate() {
         if i > 0 {
             out.buffer().push(b',');
         }
@@ -63,7 +67,7 @@ fn write_list<T>(out: &mut AnswerWriter, items: &BTreeSet<T>, limit: Option<usiz
         }
     }
     out.buffer().push(b']');
-    if count < items.len() {
+    if count < all {
         out.buffer().extend_from_slice(b",\"warnings\":[\"results truncated due to limit\"]");
     }
     out.buffer().push(b'}');
@@ -81,11 +85,12 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
         let selectors = selectors(app, &params)?;
         let snapshot = app.snapshot()?;
         let series_max = app.settings.limits.query_series_max;
-        let found: BTreeSet<Labels> = union(&selectors, budget, &|matchers| {
-            let selection = snapshot.select(tenant, matchers, range, series_max)?;
-            Ok((0..selection.len()).map(|index| selection.labels(index)).collect())
-        })?;
-        write_list(out, &found, limit, json::push_labels);
+        let found = each(&selectors, budget, &|matchers| snapshot.select(tenant, matchers, range, series_max))?;
+        let labels = |one: &Selection| (0..one.len()).map(|index| one.labels(index)).collect::<Vec<Labels>>();
+        let mut all: Vec<Labels> = found.iter().flat_map(labels).collect();
+        all.sort_unstable();
+        all.dedup();
+        write_list(out, all.iter(), limit, json::push_labels);
         Ok(())
     })
     .await
@@ -99,8 +104,8 @@ pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
         let snapshot = app.snapshot()?;
-        let found = union(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
-        write_list(out, &found, limit, |out, name| json::push_string(out, name));
+        let found = each(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
+        write_list(out, Texts::union(found).iter(), limit, json::push_string);
         Ok(())
     })
     .await
@@ -120,8 +125,8 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params)?;
         let snapshot = app.snapshot()?;
-        let found = union(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
-        write_list(out, &found, limit, |out, value| json::push_string(out, value));
+        let found = each(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
+        write_list(out, Texts::union(found).iter(), limit, json::push_string);
         Ok(())
     })
     .await
