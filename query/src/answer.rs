@@ -1,5 +1,6 @@
 //! Answers: what a query evaluates to, as plain data. Whoever asked turns it into JSON.
 
+use crate::annotation::Annotations;
 use varve_model::histogram::Histogram;
 use varve_model::{Column, Labels, Millis};
 
@@ -61,10 +62,8 @@ pub struct Answer {
     pub time: Millis,
     /// The value.
     pub value: Value,
-    /// Warnings: the answer may not be what was meant.
-    pub warnings: Vec<String>,
-    /// Remarks.
-    pub infos: Vec<String>,
+    /// Warnings and infos; [`Annotations::texts`] writes them.
+    pub annotations: Annotations,
     /// What it cost.
     pub stats: Stats,
 }

@@ -1,5 +1,6 @@
 //! Query languages and the one executor of Varve.
 
+pub mod annotation;
 pub mod answer;
 pub mod budget;
 pub mod error;
@@ -8,6 +9,7 @@ pub mod promql;
 pub mod request;
 pub mod source;
 
+pub use annotation::Annotations;
 pub use answer::{Answer, Value};
 pub use budget::Budget;
 pub use error::Error;

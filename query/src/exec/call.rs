@@ -20,8 +20,8 @@ impl Evaluator<'_> {
         }
         if function == "absent_over_time" {
             let argument = args.first().ok_or_else(|| ill_typed("range vector"))?;
-            let present =
-                self.windows(RangeFunction::Present, argument, Vec::new(), steps)?.presence(self.pool, self.budget)?;
+            let scan = self.windows(RangeFunction::Present, argument, Vec::new(), steps, self.notes(args, 0))?;
+            let present = scan.presence(self.pool, self.budget)?;
             return self.absent(argument, &present);
         }
         if let Some(function) = RangeFunction::named(function) {

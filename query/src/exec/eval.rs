@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use varve_model::{Column, Labels, MatchOp, TimeRange};
 
+use crate::annotation::{Annotations, Notes};
 use crate::answer::MatrixSeries;
 use crate::budget::Budget;
 use crate::error::Error;
@@ -43,6 +44,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) budget: &'a Budget,
     pub(crate) request: &'a RangeRequest,
+    /// What is to be said about the answer.
+    pub(crate) annotations: &'a Annotations,
 }
 
 pub(super) fn not_here(what: &str) -> Error {
@@ -198,7 +201,7 @@ impl Evaluator<'_> {
         let lookback = self.request.lookback_ms;
         let input = Input::Stored(self.select(selector, span(steps, reach, lookback))?);
         let one_name = has_one_name(selector);
-        Ok(Scan { input, shape: Shape::Newest { lookback, time }, steps, reach, one_name })
+        Ok(Scan { input, shape: Shape::Newest { lookback, time }, steps, reach, one_name, notes: Notes::default() })
     }
 
     /// The scan of a function over a range vector.
@@ -208,6 +211,7 @@ impl Evaluator<'_> {
         argument: &Expr,
         arguments: Vec<Vec<f64>>,
         steps: Steps,
+        notes: Notes,
     ) -> Result<Scan, Error> {
         match &strip(argument).kind {
             ExprKind::MatrixSelector { selector, range } => {
@@ -215,7 +219,7 @@ impl Evaluator<'_> {
                 let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
                 let input = Input::Stored(self.select(selector, span(steps, reach, range))?);
                 let shape = Shape::Window { function, range, arguments };
-                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector) })
+                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector), notes })
             }
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
@@ -224,7 +228,7 @@ impl Evaluator<'_> {
                     None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
                 };
                 let shape = Shape::Window { function, range: resolved.range, arguments };
-                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false })
+                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes })
             }
             _ => Err(ill_typed("range vector")),
         }
@@ -273,7 +277,13 @@ impl Evaluator<'_> {
                 }
             }
         }
-        self.windows(function, argument, scalars, steps)
+        self.windows(function, argument, scalars, steps, self.notes(args, 0))
+    }
+
+    /// Notes about an argument of a call, which is told without its parentheses.
+    pub(super) fn notes(&self, args: &[Expr], number: usize) -> Notes {
+        let span = args.get(number).map(|arg| strip(arg).span).unwrap_or_default();
+        Notes::new(self.annotations, span)
     }
 
     fn aggregate(&self, node: &Aggregate, steps: Steps) -> Result<StepBlock, Error> {

@@ -27,10 +27,12 @@ mod subquery;
 mod top;
 mod window;
 
+pub(crate) use functions::date::text as date_text;
 pub use pool::Pool;
 
 use varve_model::{Column, Labels, TimeRange};
 
+use crate::annotation::Annotations;
 use crate::answer::{Answer, Cell, MatrixSeries, Value, VectorElement};
 use crate::budget::Budget;
 use crate::error::Error;
@@ -70,7 +72,8 @@ fn answer(
     };
     budget.steps(steps.count as u64)?;
     budget.check()?;
-    let evaluator = Evaluator { source, pool, budget, request };
+    let annotations = Annotations::new();
+    let evaluator = Evaluator { source, pool, budget, request, annotations: &annotations };
     evaluator.check(expr, steps, 0)?;
     let value = match request.mode {
         Mode::Instant => match &strip(expr).kind {
@@ -99,7 +102,7 @@ fn answer(
             }
         },
     };
-    Ok(Answer { time: request.start, value, warnings: Vec::new(), infos: Vec::new(), stats: budget.stats() })
+    Ok(Answer { time: request.start, value, annotations, stats: budget.stats() })
 }
 
 /// The error of range queries over other than scalars and instant vectors.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use varve_model::{Column, Labels, Millis, SeriesHash, TimeRange, is_stale};
 
+use crate::annotation::Notes;
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::aggregate::Partial;
@@ -58,6 +59,8 @@ pub(crate) struct Scan {
     pub(crate) reach: Reach,
     /// Whether all series have one metric name, so that they stay distinct without it.
     pub(crate) one_name: bool,
+    /// Where its remarks go: about the range that a function is given.
+    pub(crate) notes: Notes,
 }
 
 /// Memory of one morsel, reused from series to series.

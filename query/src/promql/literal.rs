@@ -184,7 +184,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// A string as error texts show it.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     push_quoted(&mut out, text);
     out

@@ -16,6 +16,8 @@ mod print;
 mod tests;
 
 pub use check::value_type;
+pub(crate) use literal::quoted;
+pub(crate) use parse::position;
 pub use parse::{ParseOptions, parse, parse_selector};
 pub use pretty::pretty;
 pub use print::{print, print_matcher, print_number};

@@ -98,10 +98,16 @@ fn locate(text: &str, fail: &Fail) -> Error {
     if text.is_empty() {
         return Error::Parse(format!("unknown position: parse error: {message}"));
     }
-    let before = text.as_bytes().get(..fail.at as usize).unwrap_or(text.as_bytes());
+    let (line, column) = position(text, fail.at);
+    Error::Parse(format!("{line}:{column}: parse error: {message}"))
+}
+
+/// Line and column of a place in a text, both from 1, the column in bytes.
+pub(crate) fn position(text: &str, at: u32) -> (usize, usize) {
+    let before = text.as_bytes().get(..at as usize).unwrap_or(text.as_bytes());
     let line = 1 + before.iter().filter(|b| **b == b'\n').count();
     let column = 1 + before.iter().rev().take_while(|b| **b != b'\n').count();
-    Error::Parse(format!("{line}:{column}: parse error: {message}"))
+    (line, column)
 }
 
 /// An expression and the height of its tree.

@@ -22,6 +22,9 @@ use crate::app::App;
 /// The tenant of a query whose name never wrote: it owns nothing, so that every query answers as on an empty store.
 const NOBODY: TenantId = TenantId(u32::MAX);
 
+/// Warnings that an answer shows, and infos.
+const ANNOTATIONS_MAX: usize = 10;
+
 /// The id of a tenant that reads.
 pub fn tenant(app: &App, headers: &HeaderMap) -> Result<TenantId, ApiError> {
     let name = request::tenant_name(headers)?;
@@ -116,15 +119,22 @@ async fn evaluate(app: Arc<App>, params: Params, asked: RangeRequest) -> Answer 
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let stats = params.find("stats").filter(|stats| !stats.is_empty()).map(|_| seconds);
-        write_answer(out, answer, limit, stats, budget);
+        write_answer(out, answer, params.text("query"), limit, stats, budget);
         Ok(())
     })
     .await
 }
 
 /// Writes the envelope and the value; stops early when the client has left.
-fn write_answer(out: &mut AnswerWriter, answer: Evaluated, limit: Option<usize>, stats: Option<f64>, budget: &Budget) {
-    let mut warnings = answer.warnings;
+fn write_answer(
+    out: &mut AnswerWriter,
+    answer: Evaluated,
+    text: &str,
+    limit: Option<usize>,
+    stats: Option<f64>,
+    budget: &Budget,
+) {
+    let (mut warnings, infos) = answer.annotations.texts(text, ANNOTATIONS_MAX);
     let kind = match &answer.value {
         Value::Scalar(_) => "scalar",
         Value::String(_) => "string",
@@ -209,7 +219,7 @@ fn write_answer(out: &mut AnswerWriter, answer: Evaluated, limit: Option<usize>,
         push_stats(buffer, seconds, budget);
     }
     buffer.push(b'}');
-    for (name, texts) in [("warnings", &warnings), ("infos", &answer.infos)] {
+    for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
         if !texts.is_empty() {
             buffer.extend_from_slice(format!(",\"{name}\":").as_bytes());
             json::push_strings(buffer, texts.iter().map(String::as_str));

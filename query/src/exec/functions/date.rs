@@ -67,6 +67,13 @@ fn days(seconds: f64) -> i64 {
     whole(seconds).div_euclid(86_400)
 }
 
+/// `2006-01-02T15:04:05Z`
+pub(crate) fn text(seconds: i64) -> String {
+    let Date { year, month, day } = date(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3_600, of_day / 60 % 60, of_day % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
