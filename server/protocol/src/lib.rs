@@ -17,6 +17,7 @@ pub mod exposition;
 pub mod inflate;
 pub mod protobuf;
 pub mod remote_write;
+pub mod scrape;
 mod summary;
 
 pub use error::Error;
