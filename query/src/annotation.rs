@@ -145,7 +145,8 @@ pub struct Levelled {
 }
 
 impl Levelled {
-    fn merge(&mut self, other: &Levelled) {
+    /// Takes in what was levelled elsewhere.
+    pub(crate) fn merge(&mut self, other: &Levelled) {
         self.time_min = self.time_min.min(other.time_min);
         self.time_max = self.time_max.max(other.time_max);
         self.bound_min = self.bound_min.min(other.bound_min);

@@ -16,6 +16,18 @@ pub enum Mode {
     Range,
 }
 
+/// What Prometheus has behind a flag because it changes the answers of stable queries. All off by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// `promql-delayed-name-removal`: metric names are dropped at the end of the evaluation.
+    pub delayed_name_removal: bool,
+    /// `use-start-timestamps`: counters are known to be reset where a sample's start timestamp says so, and
+    /// `start_timestamp` has something to tell.
+    pub start_timestamps: bool,
+    /// `type-and-unit-labels`: whether something is a counter is told by its label `__type__`, not by its name.
+    pub type_and_unit_labels: bool,
+}
+
 /// Whose data, at which times.
 #[derive(Clone, Debug)]
 pub struct RangeRequest {
@@ -33,6 +45,8 @@ pub struct RangeRequest {
     pub lookback_ms: i64,
     /// Step of subqueries that do not name one, in milliseconds; positive.
     pub subquery_step_ms: i64,
+    /// What is on.
+    pub features: Features,
 }
 
 impl RangeRequest {
@@ -46,6 +60,7 @@ impl RangeRequest {
             step: 0,
             lookback_ms: LOOKBACK_MS,
             subquery_step_ms: SUBQUERY_STEP_MS,
+            features: Features::default(),
         }
     }
 

@@ -2,19 +2,21 @@
 
 use varve_model::Labels;
 
+use crate::annotation::{Annotation, Notes};
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, is_absent};
 use crate::exec::eval::{Evaluated, Evaluator, ill_typed, not_here};
 use crate::exec::functions::{date, histogram, label, math, sort};
+use crate::exec::remarks::is_invalid_quantile;
 use crate::exec::steps::Steps;
 use crate::exec::strip;
 use crate::exec::window::RangeFunction;
-use crate::promql::ast::{Expr, ExprKind};
+use crate::promql::ast::{Expr, ExprKind, Span};
 use crate::request::Mode;
 
 impl Evaluator<'_> {
     /// Evaluates a call.
-    pub(super) fn call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Evaluated, Error> {
+    pub(super) fn call(&self, function: &str, args: &[Expr], span: Span, steps: Steps) -> Result<Evaluated, Error> {
         if let Some(value) = self.scalar_call(function, args, steps)? {
             return Ok(Evaluated::Scalar(value));
         }
@@ -90,36 +92,60 @@ impl Evaluator<'_> {
                 let names = names.collect::<Result<Vec<_>, Error>>()?;
                 sort::by_labels(&vector(0)?, &names, function == "sort_by_label_desc", self.budget)?
             }
-            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => vector(0)?,
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
+                if steps.count > 1 {
+                    self.annotations.add(&Annotation::SortInRangeQuery, span);
+                }
+                vector(0)?
+            }
             "histogram_quantile" => {
                 let quantiles = scalar(0)?;
-                histogram::evaluate(
+                remark_quantiles(&quantiles, &self.notes(args, 0));
+                let notes = self.notes(args, 1);
+                let levelled = histogram::Levels::default();
+                let block = histogram::evaluate(
                     &vector(1)?,
                     self.budget,
+                    &notes,
                     1,
                     &|_, labels| Ok(labels.clone()),
-                    &|_, step, buckets| histogram::quantile(quantiles[step], buckets),
-                )?
+                    &|_, step, buckets| levelled.quantile(quantiles[step], buckets, steps.time(step)),
+                )?;
+                levelled.tell(&notes);
+                block
             }
             "histogram_quantiles" => {
                 let name = self.string(args, 1)?;
                 let quantiles = (2..args.len()).map(&scalar).collect::<Result<Vec<_>, _>>()?;
+                for (number, quantiles) in quantiles.iter().enumerate() {
+                    remark_quantiles(quantiles, &self.notes(args, 2 + number));
+                }
+                // A quantile that changes from step to step makes a series for each of its values.
+                let series = distinct(&quantiles);
                 let labels_of = |number: usize, labels: &Labels| {
                     let mut builder = labels.to_builder();
-                    // The parameter's value at the first step; a quantile that changes has no single label.
-                    let q = quantiles[number].first().copied().unwrap_or(f64::NAN);
-                    builder.set(name, &histogram::quantile_label(q));
+                    builder.set(name, &histogram::quantile_label(series[number].1));
                     label::built(builder)
                 };
-                histogram::evaluate(&vector(0)?, self.budget, quantiles.len(), &labels_of, &|number, step, buckets| {
-                    histogram::quantile(quantiles[number][step], buckets)
-                })?
+                let notes = self.notes(args, 0);
+                let levelled = histogram::Levels::default();
+                let value = |number: usize, step: usize, buckets: &mut Vec<histogram::Bucket>| {
+                    let (argument, q) = series[number];
+                    if quantiles[argument][step].to_bits() != q.to_bits() {
+                        return ABSENT;
+                    }
+                    levelled.quantile(q, buckets, steps.time(step))
+                };
+                let block = histogram::evaluate(&vector(0)?, self.budget, &notes, series.len(), &labels_of, &value)?;
+                levelled.tell(&notes);
+                block
             }
             "histogram_fraction" => {
                 let (lower, upper) = (scalar(0)?, scalar(1)?);
                 histogram::evaluate(
                     &vector(2)?,
                     self.budget,
+                    &self.notes(args, 2),
                     1,
                     &|_, labels| Ok(labels.clone()),
                     &|_, step, buckets| histogram::fraction(lower[step], upper[step], buckets),
@@ -191,6 +217,28 @@ impl Evaluator<'_> {
         block.push(labels, &row);
         Ok(Evaluated::Vector(block))
     }
+}
+
+/// What is said of the quantiles of a function: each that is outside [0, 1].
+fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
+    let mut said = None;
+    for q in quantiles.iter().filter(|q| is_invalid_quantile(**q)) {
+        if said.replace(q.to_bits()) != Some(q.to_bits()) {
+            notes.add(&Annotation::InvalidQuantile(*q));
+        }
+    }
+}
+
+/// The values that each argument takes: number of the argument and value.
+fn distinct(arguments: &[Vec<f64>]) -> Vec<(usize, f64)> {
+    let mut values = Vec::new();
+    for (number, argument) in arguments.iter().enumerate() {
+        let mut bits: Vec<u64> = argument.iter().map(|value| value.to_bits()).collect();
+        bits.sort_unstable();
+        bits.dedup();
+        values.extend(bits.into_iter().map(|bits| (number, f64::from_bits(bits))));
+    }
+    values
 }
 
 fn present_steps(block: &StepBlock) -> Vec<bool> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use varve_model::{Column, Labels, MatchOp, TimeRange};
 
-use crate::annotation::{Annotations, Notes};
+use crate::annotation::{Annotation, Annotations, Notes};
 use crate::answer::MatrixSeries;
 use crate::budget::Budget;
 use crate::error::Error;
@@ -13,6 +13,7 @@ use crate::exec::block::StepBlock;
 use crate::exec::grouping::Grouping;
 use crate::exec::invariant::is_invariant;
 use crate::exec::pool::Pool;
+use crate::exec::remarks::is_invalid_quantile;
 use crate::exec::scan::{Input, Scan, Shape};
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{RangeFunction, drop_stale};
@@ -118,7 +119,7 @@ impl Evaluator<'_> {
                     Mode::Instant => ill_typed("instant vector"),
                 });
             }
-            ExprKind::Call { function, args } => self.call(function, args, steps)?,
+            ExprKind::Call { function, args } => self.call(function, args, expr.span, steps)?,
             ExprKind::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(aggregate, steps)?),
             ExprKind::Binary(binary) => self.binary(binary, steps)?,
         })
@@ -201,7 +202,15 @@ impl Evaluator<'_> {
         let lookback = self.request.lookback_ms;
         let input = Input::Stored(self.select(selector, span(steps, reach, lookback))?);
         let one_name = has_one_name(selector);
-        Ok(Scan { input, shape: Shape::Newest { lookback, time }, steps, reach, one_name, notes: Notes::default() })
+        Ok(Scan {
+            input,
+            shape: Shape::Newest { lookback, time },
+            steps,
+            reach,
+            one_name,
+            notes: Notes::default(),
+            typed: false,
+        })
     }
 
     /// The scan of a function over a range vector.
@@ -213,13 +222,14 @@ impl Evaluator<'_> {
         steps: Steps,
         notes: Notes,
     ) -> Result<Scan, Error> {
+        let typed = self.request.features.type_and_unit_labels;
         match &strip(argument).kind {
             ExprKind::MatrixSelector { selector, range } => {
                 let range = duration::positive(range, self.request)?;
                 let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
                 let input = Input::Stored(self.select(selector, span(steps, reach, range))?);
                 let shape = Shape::Window { function, range, arguments };
-                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector), notes })
+                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector), notes, typed })
             }
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
@@ -228,7 +238,7 @@ impl Evaluator<'_> {
                     None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
                 };
                 let shape = Shape::Window { function, range: resolved.range, arguments };
-                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes })
+                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, typed })
             }
             _ => Err(ill_typed("range vector")),
         }
@@ -303,12 +313,16 @@ impl Evaluator<'_> {
             let block = self.vector(&node.expr, steps)?;
             return top::count_values(label, &node.grouping, node.without, &block, self.budget);
         }
+        let notes = Notes::new(self.annotations, strip(param).span);
         let param = self.scalar(param, steps)?;
         let mut block = self.vector(&node.expr, steps)?;
         match node.op {
-            AggregateOp::Quantile => top::quantiles(&param, &grouping, &block, self.budget),
+            AggregateOp::Quantile => {
+                remark_quantiles(&param, &notes);
+                top::quantiles(&param, &grouping, &block, self.budget)
+            }
             AggregateOp::LimitRatio => {
-                top::keep_ratio(&param, &mut block)?;
+                top::keep_ratio(&param, &mut block, &notes)?;
                 Ok(block)
             }
             op => top::keep(op, &param, &grouping, &block, self.budget),
@@ -349,6 +363,17 @@ impl Evaluator<'_> {
             }
             _ => Err(ill_typed("range vector")),
         }
+    }
+}
+
+/// What is said of the quantiles of an aggregation: of those outside [0, 1] the ones farthest off.
+fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
+    let (min, max) = top::bounds(quantiles);
+    if quantiles.iter().any(|q| q.is_nan()) {
+        notes.add(&Annotation::InvalidQuantile(f64::NAN));
+    }
+    for q in [max, min].into_iter().filter(|q| is_invalid_quantile(*q)) {
+        notes.add(&Annotation::InvalidQuantile(q));
     }
 }
 

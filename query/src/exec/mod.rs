@@ -21,6 +21,7 @@ mod invariant;
 mod kahan;
 mod keys;
 mod pool;
+mod remarks;
 mod scan;
 mod steps;
 mod subquery;

@@ -15,6 +15,7 @@ use crate::exec::aggregate::Partial;
 use crate::exec::block::{ABSENT, StepBlock, any_present, drop_name, is_absent, is_metadata, same_labelset};
 use crate::exec::grouping::Grouping;
 use crate::exec::pool::Pool;
+use crate::exec::remarks::Remarks;
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{self, RangeFunction, Scratch, Windows};
 use crate::promql::ast::AggregateOp;
@@ -61,6 +62,8 @@ pub(crate) struct Scan {
     pub(crate) one_name: bool,
     /// Where its remarks go: about the range that a function is given.
     pub(crate) notes: Notes,
+    /// Whether types are labels.
+    pub(crate) typed: bool,
 }
 
 /// Memory of one morsel, reused from series to series.
@@ -177,6 +180,15 @@ impl Scan {
         Ok(any_present(row))
     }
 
+    fn remarks(&self) -> Remarks<'_> {
+        let one_name = self.one_name && matches!(self.input, Input::Stored(_));
+        let (function, arguments) = match &self.shape {
+            Shape::Newest { .. } => (None, &[][..]),
+            Shape::Window { function, arguments, .. } => (Some(*function), &arguments[..]),
+        };
+        Remarks::new(function, arguments, self.typed, one_name, &self.notes)
+    }
+
     fn morsels(&self) -> usize {
         self.len().div_ceil(self.morsel())
     }
@@ -195,6 +207,7 @@ impl Scan {
         let parts = pool.map(morsels, move |morsel| {
             let budget = &budget_there;
             let mut worker = Worker::default();
+            let mut remarks = self.remarks();
             let mut block = StepBlock::new(steps);
             let mut row = vec![ABSENT; steps];
             let series = self.series_of(morsel);
@@ -202,6 +215,7 @@ impl Scan {
             for index in series {
                 check(budget, index)?;
                 if self.row(index, &mut worker, budget, &mut row)? {
+                    remarks.saw(&row, || self.labels(index));
                     let labels = self.labels(index);
                     block.push(if nameless { drop_name(&labels) } else { labels }, &row);
                 }
@@ -235,6 +249,7 @@ impl Scan {
         let parts = pool.map(morsels, move |morsel| {
             let (grouping, budget) = (&grouping_there, &budget_there);
             let mut worker = Worker::default();
+            let mut remarks = self.remarks();
             let mut partial = Partial::new(op, steps);
             let mut hashes = Vec::new();
             let mut row = vec![ABSENT; steps];
@@ -243,6 +258,7 @@ impl Scan {
                 if !self.row(index, &mut worker, budget, &mut row)? {
                     continue;
                 }
+                remarks.saw(&row, || self.labels(index));
                 if !needs_labels {
                     partial.add_ungrouped(&row, budget)?;
                     continue;

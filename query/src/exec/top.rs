@@ -1,7 +1,9 @@
 //! Aggregations that need all values of a group at a step: topk, bottomk, limitk, limit_ratio, quantile, count_values.
 
 use varve_model::{Labels, LabelsBuilder};
+use xxhash_rust::xxh64::xxh64;
 
+use crate::annotation::{Annotation, Notes, shortest};
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, is_absent};
@@ -38,12 +40,13 @@ fn best_first(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
     }
 }
 
+/// The least and the greatest of a parameter's values, NaN left out.
+pub(crate) fn bounds(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::MAX, f64::MIN), |(min, max), value| (min.min(*value), max.max(*value)))
+}
+
 fn check_counts(counts: &[f64]) -> Result<bool, Error> {
-    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-    for count in counts {
-        min = min.min(*count);
-        max = max.max(*count);
-    }
+    let (min, max) = bounds(counts);
     if counts.iter().any(|count| count.is_nan()) {
         return Err(Error::Execution("Parameter value is NaN".to_owned()));
     }
@@ -51,10 +54,10 @@ fn check_counts(counts: &[f64]) -> Result<bool, Error> {
         return Ok(false);
     }
     if min <= i64::MIN as f64 {
-        return Err(Error::Execution(format!("Scalar value {min} underflows int64")));
+        return Err(Error::Execution(format!("Scalar value {} underflows int64", shortest(min))));
     }
     if max >= i64::MAX as f64 {
-        return Err(Error::Execution(format!("Scalar value {max} overflows int64")));
+        return Err(Error::Execution(format!("Scalar value {} overflows int64", shortest(max))));
     }
     Ok(true)
 }
@@ -112,14 +115,37 @@ pub(crate) fn keep(
     Ok(kept)
 }
 
+/// Where a series stands between 0 and 1: by the hash that Prometheus takes of its labels, so that the same series are
+/// chosen. Lengths are one byte, or 255 and three bytes.
+fn place(labels: &Labels) -> f64 {
+    let mut bytes = Vec::with_capacity(128);
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(text.len()) {
+            Ok(len) if len < 255 => bytes.push(len),
+            _ => {
+                bytes.push(255);
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+            }
+        }
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    xxh64(&bytes, 0) as f64 / u64::MAX as f64
+}
+
 /// `limit_ratio`: keeps the series whose place between 0 and 1, by a hash of their labels, is below the ratio; for
 /// negative ratios those that the complementary positive ratio leaves out.
-pub(crate) fn keep_ratio(ratios: &[f64], block: &mut StepBlock) -> Result<(), Error> {
+pub(crate) fn keep_ratio(ratios: &[f64], block: &mut StepBlock, notes: &Notes) -> Result<(), Error> {
     if ratios.iter().any(|ratio| ratio.is_nan()) {
         return Err(Error::Execution("Ratio value is NaN".to_owned()));
     }
+    let (min, max) = bounds(ratios);
+    for (given, taken) in [(max, 1.0), (min, -1.0)] {
+        if given.abs() > 1.0 && (given > 0.0) == (taken > 0.0) {
+            notes.add(&Annotation::InvalidRatio { given, taken });
+        }
+    }
     let steps = block.steps();
-    let places: Vec<f64> = block.labels().iter().map(|labels| labels.hash().low() as f64 / u64::MAX as f64).collect();
+    let places: Vec<f64> = block.labels().iter().map(place).collect();
     for (row, place) in block.cells_mut().chunks_exact_mut(steps.max(1)).zip(places) {
         for (cell, ratio) in row.iter_mut().zip(ratios) {
             let ratio = ratio.clamp(-1.0, 1.0);

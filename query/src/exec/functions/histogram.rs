@@ -1,7 +1,10 @@
 //! Quantiles and fractions of classic histograms: buckets are series that differ in `le`.
 
-use varve_model::Labels;
+use std::cell::RefCell;
 
+use varve_model::{Labels, Millis};
+
+use crate::annotation::{Annotation, Levelled, Notes};
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
@@ -26,7 +29,9 @@ fn parse_bound(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     let word = ["inf", "infinity", "nan"].iter().any(|word| unsigned.eq_ignore_ascii_case(word));
-    if plain || word { text.parse().ok() } else { None }
+    let bound: f64 = if plain || word { text.parse().ok()? } else { return None };
+    // What does not fit is no number.
+    (word || bound.is_finite()).then_some(bound)
 }
 
 /// Evaluates `value` over the buckets of each histogram at each step; once for each of `results`, which also says how
@@ -34,6 +39,7 @@ fn parse_bound(text: &str) -> Option<f64> {
 pub(crate) fn evaluate(
     block: &StepBlock,
     budget: &Budget,
+    notes: &Notes,
     results: usize,
     labels_of: &dyn Fn(usize, &Labels) -> Result<Labels, Error>,
     value: &dyn Fn(usize, usize, &mut Vec<Bucket>) -> f64,
@@ -42,7 +48,11 @@ pub(crate) fn evaluate(
     let mut keys = KeyTable::default();
     let mut histograms: Vec<(Labels, Vec<(f64, u32)>)> = Vec::new();
     for (row, labels) in block.labels().iter().enumerate() {
-        let Some(bound) = labels.get(BOUND).and_then(parse_bound) else { continue };
+        let label = labels.get(BOUND).unwrap_or_default();
+        let Some(bound) = parse_bound(label) else {
+            notes.add(&Annotation::BadBucketLabel { metric: String::new(), label: label.to_owned() });
+            continue;
+        };
         // The name tells histograms apart until it is dropped.
         let rest = labels.without(&|name| name == BOUND);
         let (number, new) = keys.intern(rest.as_label_bytes());
@@ -105,21 +115,58 @@ fn coalesce(buckets: &mut Vec<Bucket>) {
     });
 }
 
+/// What was levelled: smallest and largest bound, largest difference.
+type Levelling = Option<(f64, f64, f64)>;
+
+/// What the quantiles of one call had to level, merged.
+#[derive(Default)]
+pub(crate) struct Levels(RefCell<Option<Levelled>>);
+
+impl Levels {
+    /// [`quantile`], at a time.
+    pub(crate) fn quantile(&self, q: f64, buckets: &mut Vec<Bucket>, time: Millis) -> f64 {
+        let (value, levelling) = quantile(q, buckets);
+        if let Some((bound_min, bound_max, difference_max)) = levelling {
+            let new = Levelled { time_min: time, time_max: time, bound_min, bound_max, difference_max, count: 1 };
+            match &mut *self.0.borrow_mut() {
+                Some(levelled) => levelled.merge(&new),
+                empty => *empty = Some(new),
+            }
+        }
+        value
+    }
+
+    /// Tells what was levelled.
+    pub(crate) fn tell(self, notes: &Notes) {
+        if let Some(levelled) = self.0.into_inner() {
+            notes.add(&Annotation::ForcedMonotonicity { metric: String::new(), levelled });
+        }
+    }
+}
+
 /// Makes counts ascend: small differences are ignored, decreases are levelled.
-fn level(buckets: &mut [Bucket]) {
-    let Some(first) = buckets.first() else { return };
+fn level(buckets: &mut [Bucket]) -> Levelling {
+    let mut levelling: Levelling = None;
+    let first = buckets.first()?;
     let mut before = first.count;
     for bucket in &mut buckets[1..] {
         let count = bucket.count;
         if count == before {
             continue;
         }
-        if nearly_equal(before, count) || count < before {
+        if nearly_equal(before, count) {
             bucket.count = before;
+            continue;
+        }
+        if count < before {
+            bucket.count = before;
+            let (min, max, difference) = levelling.unwrap_or((f64::INFINITY, f64::NEG_INFINITY, 0.0));
+            levelling = Some((min.min(bucket.bound), max.max(bucket.bound), difference.max(before - count)));
             continue;
         }
         before = count;
     }
+    levelling
 }
 
 fn nearly_equal(a: f64, b: f64) -> bool {
@@ -134,23 +181,28 @@ fn nearly_equal(a: f64, b: f64) -> bool {
     difference / sum.min(f64::MAX) < SMALL_DELTA
 }
 
-/// The quantile `q` of buckets in order of bounds, linear within a bucket.
-pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> f64 {
+/// The quantile `q` of buckets in order of bounds, linear within a bucket; and what had to be levelled.
+fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Levelling) {
     if q.is_nan() {
-        return f64::NAN;
+        return (f64::NAN, None);
     }
     if q < 0.0 {
-        return f64::NEG_INFINITY;
+        return (f64::NEG_INFINITY, None);
     }
     if q > 1.0 {
-        return f64::INFINITY;
+        return (f64::INFINITY, None);
     }
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
-        return f64::NAN;
+        return (f64::NAN, None);
     }
     coalesce(buckets);
-    level(buckets);
-    let [.., second_last, last] = &buckets[..] else { return f64::NAN };
+    let levelling = level(buckets);
+    (level_quantile(q, buckets), levelling)
+}
+
+/// The quantile of buckets whose counts ascend.
+fn level_quantile(q: f64, buckets: &[Bucket]) -> f64 {
+    let [.., second_last, last] = buckets else { return f64::NAN };
     if last.count == 0.0 {
         return f64::NAN;
     }
@@ -220,11 +272,12 @@ mod tests {
     #[test]
     fn quantiles_of_buckets() {
         let plain = [(1.0, 1.0), (2.0, 3.0), (f64::INFINITY, 4.0)];
-        assert_eq!(quantile(0.5, &mut buckets(&plain)), 1.5);
-        assert_eq!(quantile(1.0, &mut buckets(&plain)), 2.0);
-        assert!(quantile(0.5, &mut buckets(&plain[..2])).is_nan());
+        assert_eq!(quantile(0.5, &mut buckets(&plain)), (1.5, None));
+        assert_eq!(quantile(1.0, &mut buckets(&plain)), (2.0, None));
+        assert!(quantile(0.5, &mut buckets(&plain[..2])).0.is_nan());
         // A count that falls is levelled.
-        assert_eq!(quantile(0.5, &mut buckets(&[(1.0, 2.0), (2.0, 1.0), (f64::INFINITY, 4.0)])), 1.0);
+        let falling = [(1.0, 2.0), (2.0, 1.0), (f64::INFINITY, 4.0)];
+        assert_eq!(quantile(0.5, &mut buckets(&falling)), (1.0, Some((2.0, 2.0, 1.0))));
     }
 
     #[test]
