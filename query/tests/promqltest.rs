@@ -12,14 +12,18 @@ mod script;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use script::{Command, Eval, Item};
+use script::{Command, Eval, Item, Wanted};
 use varve_model::{Labels, Limits, TenantId};
 use varve_query::answer::Cell;
 use varve_query::promql::{ParseOptions, parse};
-use varve_query::source::memory::MemorySource;
+use varve_query::request::Features;
+use varve_query::source::memory::{MemorySample, MemorySource};
 use varve_query::{Answer, Budget, Error, Pool, RangeRequest, Value, run};
 
 const TENANT: TenantId = TenantId(7);
+
+/// Everything that is off by default.
+const ALL: Features = Features { delayed_name_removal: true, start_timestamps: true, type_and_unit_labels: false };
 
 fn ask(source: &MemorySource, expr: &str, request: &RangeRequest) -> Result<Answer, Error> {
     let parsed = parse(expr, &ParseOptions::default())?;
@@ -120,12 +124,13 @@ fn check_answer(eval: &Eval, answer: Answer) -> Result<(), String> {
 }
 
 /// The same instant query as the middle step of a range query.
-fn check_as_range(eval: &Eval, source: &MemorySource) -> Result<(), String> {
+fn check_as_range(eval: &Eval, source: &MemorySource, features: Features) -> Result<(), String> {
     let context = ["start()", "end()", "range()", "step()"].iter().any(|call| eval.expr.contains(call));
     if eval.range || eval.range_vector || eval.string.is_some() || context {
         return Ok(());
     }
     let request = RangeRequest::range(TENANT, eval.start - 60_000, eval.start + 60_000, 60_000);
+    let request = RangeRequest { features, ..request };
     let answer = ask(source, &eval.expr, &request).map_err(|error| format!("as range: {error}"))?;
     let Value::Matrix(series) = answer.value else { return Err("as range: no matrix".to_owned()) };
     let mut middle = Vec::new();
@@ -146,23 +151,39 @@ fn check_as_range(eval: &Eval, source: &MemorySource) -> Result<(), String> {
     }
 }
 
-fn check(eval: &Eval, source: &MemorySource) -> Result<(), String> {
+/// Each annotation is expected and each expected one is there.
+fn check_annotations(name: &str, wanted: &Option<Vec<Wanted>>, got: &[String]) -> Result<(), String> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if let Some(missing) = wanted.iter().find(|wanted| !got.iter().any(|text| wanted.is(text))) {
+        return Err(format!("want {name} {missing:?}, got {got:?}"));
+    }
+    match got.iter().find(|text| !wanted.iter().any(|wanted| wanted.is(text))) {
+        Some(text) => Err(format!("unexpected {name} {text:?}")),
+        None => Ok(()),
+    }
+}
+
+fn check(eval: &Eval, source: &MemorySource, features: Features) -> Result<(), String> {
     let request = if eval.range {
         RangeRequest::range(TENANT, eval.start, eval.end, eval.step)
     } else {
         RangeRequest::instant(TENANT, eval.end)
     };
+    let request = RangeRequest { features, ..request };
     match (ask(source, &eval.expr, &request), eval.fails) {
         (Ok(_), true) => Err("want an error, got an answer".to_owned()),
         (Err(Error::Storage(text)), true) => Err(format!("want a refusal, got {text}")),
         (Err(error), true) => match &eval.message {
-            Some(message) if *message != error.to_string() => Err(format!("want error {message:?}, got {error}")),
+            Some(message) if !message.is(&error.to_string()) => Err(format!("want error {message:?}, got {error}")),
             _ => Ok(()),
         },
         (Err(error), false) => Err(format!("refused: {error}")),
         (Ok(answer), false) => {
+            let (warnings, infos) = answer.annotations.texts(&eval.expr, 100);
+            check_annotations("warning", &eval.warnings, &warnings)?;
+            check_annotations("info", &eval.infos, &infos)?;
             check_answer(eval, answer)?;
-            check_as_range(eval, source)
+            check_as_range(eval, source, features)
         }
     }
 }
@@ -179,7 +200,6 @@ fn run_file(name: &str, text: &str, experimental: &[usize], tallies: &mut [Tally
     for block in blocks {
         let histograms = script::histogram_names(&block);
         let mut source = MemorySource::new();
-        let start_times = block.iter().any(|command| matches!(command, Command::Load(load) if load.start_times));
         for command in &block {
             match command {
                 Command::Load(load) => {
@@ -187,20 +207,31 @@ fn run_file(name: &str, text: &str, experimental: &[usize], tallies: &mut [Tally
                         if histograms.contains(labels.metric_name()) {
                             continue;
                         }
+                        let starts = load.starts.iter().find(|(other, _)| other == labels);
                         for (at, item) in items.iter().enumerate() {
+                            let time = at as i64 * load.gap_ms;
+                            let start = starts.and_then(|(_, starts)| starts.get(at).copied().flatten());
+                            let start = start.map_or(0, |before| time + before);
                             if let Item::Float(value) = item {
-                                source.push(TENANT, labels, at as i64 * load.gap_ms, *value);
+                                source.push_started(TENANT, labels, start, time, MemorySample::Float(*value));
                             }
                         }
                     }
                 }
                 Command::Eval(eval) => {
-                    let tally = &mut tallies[usize::from(experimental.contains(&eval.line))];
-                    if start_times || script::touches_histograms(eval, &histograms) {
+                    let experimental = experimental.contains(&eval.line);
+                    let tally = &mut tallies[usize::from(experimental)];
+                    if script::touches_histograms(eval, &histograms) {
                         tally.skipped += 1;
                         continue;
                     }
-                    match check(eval, &source) {
+                    // With everything on, all must hold; what is stable must hold without, too.
+                    let result = match experimental {
+                        true => Ok(()),
+                        false => check(eval, &source, Features::default()),
+                    };
+                    let with_all = || check(eval, &source, ALL).map_err(|error| format!("all features on: {error}"));
+                    match result.and_then(|()| with_all()) {
                         Ok(()) => tally.passed += 1,
                         Err(error) => tally.failures.push(format!("{name}:{}: {}\n    {error}", eval.line, eval.expr)),
                     }

@@ -17,7 +17,8 @@ pub enum MemorySample {
     Histogram(Histogram),
 }
 
-type Samples = BTreeMap<Millis, MemorySample>;
+/// Samples and their start timestamps, 0 where unknown, by time.
+type Samples = BTreeMap<Millis, (MemorySample, Millis)>;
 
 /// Series of any tenants; a later write of the same time wins.
 #[derive(Clone, Default, Debug)]
@@ -38,7 +39,19 @@ impl MemorySource {
 
     /// Stores a sample.
     pub fn push_sample(&mut self, tenant: TenantId, labels: &Labels, time: Millis, sample: MemorySample) {
-        self.series.entry((tenant, labels.clone())).or_default().insert(time, sample);
+        self.push_started(tenant, labels, 0, time, sample);
+    }
+
+    /// Stores a sample of a counter that began at `start`.
+    pub fn push_started(
+        &mut self,
+        tenant: TenantId,
+        labels: &Labels,
+        start: Millis,
+        time: Millis,
+        sample: MemorySample,
+    ) {
+        self.series.entry((tenant, labels.clone())).or_default().insert(time, (sample, start));
     }
 }
 
@@ -85,13 +98,22 @@ impl SeriesSet for MemorySet {
     fn read(&self, index: usize, range: TimeRange, column: &mut Column) -> Result<(), Error> {
         column.clear();
         let Some((_, samples)) = self.series.get(index).filter(|_| range.min <= range.max) else { return Ok(()) };
-        for (time, sample) in samples.range(range.min..=range.max) {
+        for (time, (sample, start)) in samples.range(range.min..=range.max) {
             match sample {
                 MemorySample::Float(value) => {
                     column.times.push(*time);
                     column.values.push(*value);
+                    column.starts.push(*start);
                 }
-                MemorySample::Histogram(histogram) => column.histograms.push((*time, histogram.clone())),
+                MemorySample::Histogram(histogram) => {
+                    column.histograms.push((*time, histogram.clone()));
+                    column.histogram_starts.push(*start);
+                }
+            }
+        }
+        for starts in [&mut column.starts, &mut column.histogram_starts] {
+            if starts.iter().all(|start| *start == 0) {
+                starts.clear();
             }
         }
         Ok(())
@@ -101,8 +123,8 @@ impl SeriesSet for MemorySet {
         let (_, samples) = self.series.get(index).filter(|_| range.min <= range.max)?;
         match samples.range(range.min..=range.max).next_back() {
             None => Some(None),
-            Some((time, MemorySample::Float(value))) => Some(Some((*time, *value))),
-            Some((_, MemorySample::Histogram(_))) => None,
+            Some((time, (MemorySample::Float(value), _))) => Some(Some((*time, *value))),
+            Some((_, (MemorySample::Histogram(_), _))) => None,
         }
     }
 }

@@ -15,10 +15,43 @@ pub(crate) enum Item {
     Histogram,
 }
 
+/// A text that is expected.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Wanted {
+    /// Any.
+    Any,
+    /// This one.
+    Text(String),
+    /// One that matches somewhere.
+    Regex(String),
+}
+
+impl Wanted {
+    fn parse(rest: &str) -> Wanted {
+        let rest = rest.trim();
+        if let Some(text) = rest.strip_prefix("msg:") {
+            Wanted::Text(text.trim().to_owned())
+        } else if let Some(pattern) = rest.strip_prefix("regex:") {
+            Wanted::Regex(pattern.trim().to_owned())
+        } else {
+            Wanted::Any
+        }
+    }
+
+    pub(crate) fn is(&self, text: &str) -> bool {
+        match self {
+            Wanted::Any => true,
+            Wanted::Text(wanted) => wanted == text,
+            Wanted::Regex(pattern) => regex_automata::meta::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text)),
+        }
+    }
+}
+
 pub(crate) struct Load {
     pub(crate) gap_ms: i64,
     pub(crate) series: Vec<(Labels, Vec<Item>)>,
-    pub(crate) start_times: bool,
+    /// By series: how long before a sample its counter began, where that is known.
+    pub(crate) starts: Vec<(Labels, Vec<Option<i64>>)>,
     /// Whether classic histograms are stored as native ones, too.
     pub(crate) with_nhcb: bool,
 }
@@ -32,7 +65,11 @@ pub(crate) struct Eval {
     pub(crate) end: i64,
     pub(crate) step: i64,
     pub(crate) fails: bool,
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<Wanted>,
+    /// Warnings: those wanted; `Some` of nothing when there must be none; `None` when anything may be.
+    pub(crate) warnings: Option<Vec<Wanted>>,
+    /// Infos, told the same way.
+    pub(crate) infos: Option<Vec<Wanted>>,
     pub(crate) ordered: bool,
     pub(crate) scalar: Option<f64>,
     pub(crate) string: Option<String>,
@@ -83,16 +120,19 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Vec<Command>>, String> {
 fn load(line: &str, body: &[&str]) -> Result<Load, String> {
     let gap_ms = duration(line.split_whitespace().nth(1).ok_or("load without a step")?)?;
     let with_nhcb = line.starts_with("load_with_nhcb");
-    let mut load = Load { gap_ms, series: Vec::new(), start_times: false, with_nhcb };
+    let mut load = Load { gap_ms, series: Vec::new(), starts: Vec::new(), with_nhcb };
+    let mut started = None;
     for line in body {
         let head = line.split_whitespace().next().unwrap_or_default();
         if head.ends_with("@st") {
-            load.start_times = true;
+            started = Some(starts(line[head.len()..].trim())?);
             continue;
         }
         let (labels, rest) = metric(line)?;
         let items = items(rest)?;
         load.series.retain(|(other, _)| *other != labels);
+        load.starts.retain(|(other, _)| *other != labels);
+        load.starts.extend(started.take().map(|starts| (labels.clone(), starts)));
         load.series.push((labels, items));
     }
     Ok(load)
@@ -104,6 +144,8 @@ fn eval(line: &str, body: &[&str], number: usize) -> Result<Eval, String> {
     match command {
         "eval_fail" => eval.fails = true,
         "eval_ordered" => eval.ordered = true,
+        "eval_warn" => eval.warnings = Some(vec![Wanted::Any]),
+        "eval_info" => eval.infos = Some(vec![Wanted::Any]),
         _ => {}
     }
     let rest = rest.trim();
@@ -135,10 +177,13 @@ fn eval(line: &str, body: &[&str], number: usize) -> Result<Eval, String> {
 
 /// Reads one line below an eval; `false` when it was the last.
 fn expectation(eval: &mut Eval, line: &str) -> Result<bool, String> {
-    for prefix in ["expected_fail_message ", "expected_fail_regexp "] {
-        if eval.fails && line.starts_with(prefix) {
-            return Ok(false);
-        }
+    if let Some(text) = line.strip_prefix("expected_fail_message ").filter(|_| eval.fails) {
+        eval.message = Some(Wanted::Text(text.trim().to_owned()));
+        return Ok(false);
+    }
+    if let Some(pattern) = line.strip_prefix("expected_fail_regexp ").filter(|_| eval.fails) {
+        eval.message = Some(Wanted::Regex(pattern.trim().to_owned()));
+        return Ok(false);
     }
     if let Some(rest) = line.strip_prefix("expect range vector") {
         let words: Vec<&str> = rest.split_whitespace().collect();
@@ -151,9 +196,17 @@ fn expectation(eval: &mut Eval, line: &str) -> Result<bool, String> {
         eval.ordered = true;
     } else if let Some(rest) = line.strip_prefix("expect fail") {
         eval.fails = true;
-        eval.message = rest.trim().strip_prefix("msg:").map(|text| text.trim().to_owned());
+        eval.message = Some(Wanted::parse(rest));
+    } else if line == "expect no_warn" {
+        eval.warnings = Some(Vec::new());
+    } else if line == "expect no_info" {
+        eval.infos = Some(Vec::new());
+    } else if let Some(rest) = line.strip_prefix("expect warn") {
+        eval.warnings.get_or_insert_default().push(Wanted::parse(rest));
+    } else if let Some(rest) = line.strip_prefix("expect info") {
+        eval.infos.get_or_insert_default().push(Wanted::parse(rest));
     } else if line.starts_with("expect ") {
-        // Warnings and infos are not judged here.
+        return Err(format!("bad {line:?}"));
     } else if let Ok(value) = number(line) {
         eval.scalar = Some(value);
         return Ok(false);
@@ -164,6 +217,34 @@ fn expectation(eval: &mut Eval, line: &str) -> Result<bool, String> {
         eval.expected.push((labels, items));
     }
     Ok(true)
+}
+
+/// `-1m`, `-1m-30sx5`, `_x3`: start timestamps from the times of their samples.
+fn starts(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut starts = Vec::new();
+    for word in text.split_whitespace() {
+        let bad = || format!("bad start time {word:?}");
+        let (body, times) = match word.split_once('x') {
+            Some((body, times)) => (body, Some(times.parse::<usize>().map_err(|_| bad())?)),
+            None => (word, None),
+        };
+        if body == "_" {
+            starts.extend(std::iter::repeat_n(None, times.unwrap_or(1)));
+            continue;
+        }
+        let signed = |text: &str| match text.strip_prefix('-') {
+            Some(rest) => duration(rest).map(|ms| -ms),
+            None => duration(text.trim_start_matches('+')),
+        };
+        let cut = body[1..].find(['+', '-']).map_or(body.len(), |at| at + 1);
+        let mut value = signed(&body[..cut])?;
+        let difference = if cut < body.len() { signed(&body[cut..])? } else { 0 };
+        for _ in 0..times.unwrap_or(0) + 1 {
+            starts.push(Some(value));
+            value += difference;
+        }
+    }
+    Ok(starts)
 }
 
 /// Words of a text, leaving the rest.
