@@ -13,6 +13,7 @@ use varve_vfs::Env;
 
 use crate::buffers::Buffers;
 use crate::config::Settings;
+use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::metrics::Metrics;
 use crate::self_scrape::own_tenant;
@@ -34,6 +35,8 @@ pub struct App {
     pub query_bytes: Arc<AtomicU64>,
     /// One permit per write in progress.
     pub writes: Semaphore,
+    /// Whose scripts may read answers.
+    pub cors: Cors,
     store: OnceLock<Store>,
     stopping: AtomicBool,
 }
@@ -57,6 +60,8 @@ impl App {
             queries: Arc::new(Semaphore::new(settings.limits.concurrent_queries_max as usize)),
             query_bytes: Arc::default(),
             writes: Semaphore::new(settings.limits.concurrent_writes_max as usize),
+            // Checked with the settings.
+            cors: Cors::parse(&settings.server.web_cors_origin).unwrap_or(Cors::Everyone),
             store: OnceLock::new(),
             stopping: AtomicBool::new(false),
             settings,

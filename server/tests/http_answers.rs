@@ -27,7 +27,7 @@ fn errors_have_the_words_and_statuses_of_prometheus() {
         "/api/v1/query?query=1&time=x",
         400,
         "bad_data",
-        "invalid parameter \"time\": cannot parse \"x\" to a valid timestamp",
+        "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp",
     );
     let range = |more: &str| format!("/api/v1/query_range?query=1&{more}");
     refused(&house, &range("start=2&end=1&step=1"), 400, "bad_data", "end timestamp must not be before start time");
@@ -59,7 +59,7 @@ fn errors_have_the_words_and_statuses_of_prometheus() {
 fn scalars_strings_and_odd_values_are_written_as_prometheus_does() {
     let dir = directory();
     let house = start(dir.path(), &[]);
-    assert_eq!(house.query("1e21", 1_500)["result"], serde_json::json!([1.5, "1e+21"]));
+    assert_eq!(house.query("1e21", 1_500)["result"], serde_json::json!([1.5, "1000000000000000000000"]));
     assert_eq!(house.query("\"a\"", 1_000)["result"], serde_json::json!([1, "a"]));
     assert_eq!(house.query("-1/0", 0)["result"][1], "-Inf");
     let parsed = house.get("/api/v1/parse_query?query=-a").json();
@@ -181,4 +181,88 @@ fn a_query_ends_when_its_client_leaves() {
     drop(stream);
     assert!(until("\nvarve_queries_canceled_total 1\n"), "the server did not see that the client left");
     assert!(until("\nvarve_queries_running 0\n"), "the query went on");
+}
+
+#[test]
+fn scripts_of_other_sites_may_read_answers() {
+    let dir = directory();
+    let house = start(dir.path(), &["--web-cors-origin", "https://(a|b)\\.example"]);
+    let asked = |method: &str, origin: &str| {
+        let answer = house.request(method, "/api/v1/query?query=1", &[("Origin", origin)], b"");
+        (answer.status, answer.head.to_ascii_lowercase())
+    };
+    let (status, head) = asked("OPTIONS", "https://a.example");
+    assert_eq!(status, 204);
+    assert!(head.contains("access-control-allow-origin: https://a.example\r\n"), "{head}");
+    assert!(head.contains("access-control-allow-methods: get, post, options\r\n"), "{head}");
+    assert!(head.contains("access-control-allow-headers: accept, authorization, content-type, origin"), "{head}");
+    let (status, head) = asked("GET", "https://b.example");
+    assert!(status == 200 && head.contains("allow-origin: https://b.example"), "{head}");
+    let (status, head) = asked("GET", "https://c.example");
+    assert!(status == 200 && !head.contains("allow-origin"), "{head}");
+    assert!(head.contains("vary: origin"), "{head}");
+    assert_eq!(house.request("OPTIONS", "/api/v1/nosuch", &[], b"").status, 204);
+    assert_eq!(house.request("OPTIONS", "/metrics", &[], b"").status, 405);
+    let head = house.request("HEAD", "/api/v1/query?query=1", &[], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[test]
+fn answers_are_compressed_as_the_client_likes() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    let samples: Vec<(i64, f64)> = (0..20_000).map(|i| (now - 20_000_000 + i * 1000, i as f64 * 0.37)).collect();
+    assert_eq!(house.write(&batch(&[(&[("__name__", "x")], &samples)])).status, 204);
+    let plain = house.get("/api/v1/query?query=x%5B1d%5D").json();
+    assert_eq!(plain["data"]["result"][0]["values"].as_array().unwrap().len(), 20_000);
+    for query in ["x%5B1d%5D", "1"] {
+        let path = format!("/api/v1/query?query={query}&time={}", now / 1000 + 1);
+        let plain = house.get(&path).json();
+        for encoding in ["gzip", "zstd", "deflate"] {
+            let answer = house.request("GET", &path, &[("Accept-Encoding", encoding)], b"");
+            let head = answer.head.to_ascii_lowercase();
+            assert!(head.contains(&format!("content-encoding: {encoding}")), "{head}");
+            assert!(head.contains("vary: accept-encoding"), "{head}");
+            let mut text = Vec::new();
+            match encoding {
+                "gzip" => drop(flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut text).unwrap()),
+                "zstd" => text = zstd::decode_all(&answer.body[..]).unwrap(),
+                _ => drop(flate2::read::ZlibDecoder::new(&answer.body[..]).read_to_end(&mut text).unwrap()),
+            }
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).unwrap(), plain);
+        }
+    }
+    let refused = house.request("GET", "/api/v1/query", &[("Accept-Encoding", "gzip;q=0")], b"");
+    assert_eq!(refused.error().0, "bad_data");
+}
+
+#[test]
+fn federation_shows_the_newest_sample_of_each_series() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    let stale = f64::from_bits(varve_model::STALE_NAN_BITS);
+    let written = batch(&[
+        (&[("__name__", "b"), ("job", "j")], &[(now - 2000, 1.0), (now - 1000, 2.5)]),
+        (&[("__name__", "a"), ("instance", "i")], &[(now - 1000, 7.0)]),
+        (&[("__name__", "gone")], &[(now - 2000, 1.0), (now - 1000, stale)]),
+        (&[("__name__", "old")], &[(now - 400_000, 1.0)]),
+    ]);
+    assert_eq!(house.write(&written).status, 204);
+    let all = house.get("/federate?match[]=%7B__name__%3D~%22.*%22%7D&match[]=a");
+    assert!(all.head.contains("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"), "{}", all.head);
+    let time = now - 1000;
+    assert_eq!(
+        String::from_utf8(all.body).unwrap(),
+        format!(
+            "# TYPE a untyped\na{{instance=\"i\"}} 7 {time}\n# TYPE b untyped\nb{{job=\"j\",instance=\"\"}} 2.5 {time}\n"
+        )
+    );
+    assert_eq!(house.get("/federate").body, b"");
+    refused(&house, "/federate?match[]=%7B", 400, "bad_data", "parse error");
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let families = house.request("GET", "/federate?match[]=a", &[("Accept", accept)], b"");
+    assert!(families.head.contains("encoding=delimited"), "{}", families.head);
+    assert_eq!(families.body[1..4], [10, 1, b'a']);
 }

@@ -38,6 +38,12 @@ pub struct ServerSettings {
     pub maintenance_threads: u32,
     /// How long a stop may take.
     pub shutdown_ms_max: u64,
+    /// Origins whose scripts may read answers: a regular expression.
+    pub web_cors_origin: String,
+    /// Whether data may be deleted and copied over HTTP.
+    pub web_enable_admin_api: bool,
+    /// Whether the server may be stopped and made to read its configuration over HTTP.
+    pub web_enable_lifecycle: bool,
 }
 
 impl Default for ServerSettings {
@@ -56,6 +62,9 @@ impl Default for ServerSettings {
             query_threads: 0,
             maintenance_threads: 0,
             shutdown_ms_max: 20_000,
+            web_cors_origin: ".*".to_owned(),
+            web_enable_admin_api: false,
+            web_enable_lifecycle: false,
         }
     }
 }
@@ -140,6 +149,9 @@ settings! {
     query_threads: Count = "Threads that run queries; 0 means one per core.";
     maintenance_threads: Count = "Threads that flush, compact and expire; 0 means a quarter of the cores, at least one.";
     shutdown_ms_max: Millis = "How long a stop may take to answer open requests and flush; what is not flushed is replayed at the next start.";
+    web_cors_origin: Text = "Origins whose scripts may read answers of `/api/v1`: a regular expression that matches the whole origin.";
+    web_enable_admin_api: Switch = "Whether `/api/v1/admin/tsdb/*` may delete and copy data.";
+    web_enable_lifecycle: Switch = "Whether `/-/quit` stops the server and `/-/reload` reads its configuration again.";
 
     [engine: EngineSettings]
     partitions: Count = "Shards of a new data directory, 1 to 256. It is data: an existing directory keeps its number.";
@@ -201,6 +213,8 @@ impl Settings {
         if self.limits.decompressed_bytes_max > u64::from(u32::MAX) / 2 {
             return Err("setting `limits.decompressed_bytes_max` must be below 2GiB".to_owned());
         }
+        crate::http::cors::Cors::parse(&self.server.web_cors_origin)
+            .map_err(|what| format!("setting `web_cors_origin`: {what}"))?;
         self.engine.check().map_err(|e| e.to_string())?;
         if self.limits.future_ms_max < 0 {
             return Err("setting `limits.future_ms_max` must not be negative".to_owned());

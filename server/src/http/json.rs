@@ -82,15 +82,34 @@ pub fn push_time(out: &mut Vec<u8>, time: Millis) {
 pub fn push_float(out: &mut Vec<u8>, value: f64) {
     let magnitude = value.abs();
     let exponent = magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude);
-    push_number(out, value, exponent);
+    push_number(out, value, if exponent { Notation::Exponent } else { Notation::Decimal });
 }
 
 /// Appends a float as Go's `FormatFloat(v, 'f', -1, 64)`: never an exponent.
 pub fn push_plain_float(out: &mut Vec<u8>, value: f64) {
-    push_number(out, value, false);
+    push_number(out, value, Notation::Decimal);
 }
 
-fn push_number(out: &mut Vec<u8>, value: f64, exponent: bool) {
+/// Appends a float as Go's `FormatFloat(v, 'g', -1, 64)`, as the text format has it: an exponent below 1e-4 and from
+/// 1e6, where digits behind the point do not matter. Zero has no sign.
+pub fn push_short_float(out: &mut Vec<u8>, value: f64) {
+    let magnitude = value.abs();
+    if magnitude == 0.0 {
+        out.push(b'0');
+        return;
+    }
+    // The exponent of the shortest digits decides; these bounds are exact numbers, which have one digit.
+    let exponent = !(1e-4..1e6).contains(&magnitude);
+    push_number(out, value, if exponent { Notation::Exponent } else { Notation::Decimal });
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Notation {
+    Decimal,
+    Exponent,
+}
+
+fn push_number(out: &mut Vec<u8>, value: f64, notation: Notation) {
     if value.is_nan() {
         out.extend_from_slice(b"NaN");
         return;
@@ -104,7 +123,7 @@ fn push_number(out: &mut Vec<u8>, value: f64, exponent: bool) {
     }
     let magnitude = value.abs();
     // Exact below 2^53: the common counters.
-    if magnitude < 9_007_199_254_740_992.0 && magnitude.fract() == 0.0 {
+    if notation == Notation::Decimal && magnitude < 9_007_199_254_740_992.0 && magnitude.fract() == 0.0 {
         push_u64(out, magnitude as u64);
         return;
     }
@@ -133,7 +152,10 @@ fn push_number(out: &mut Vec<u8>, value: f64, exponent: bool) {
     while let [rest @ .., b'0'] = digits {
         digits = rest;
     }
-    if exponent { push_exponent(out, digits, point) } else { push_decimal(out, digits, point) }
+    match notation {
+        Notation::Exponent => push_exponent(out, digits, point),
+        Notation::Decimal => push_decimal(out, digits, point),
+    }
 }
 
 fn push_decimal(out: &mut Vec<u8>, digits: &[u8], point: i32) {
@@ -325,6 +347,27 @@ mod tests {
         let mut out = Vec::new();
         push_plain_float(&mut out, 1e23);
         assert_eq!(out, b"100000000000000000000000");
+    }
+
+    #[test]
+    fn the_text_format_prefers_exponents() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (100_000.0, "100000"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (-123_456_789.0, "-1.23456789e+08"),
+            (0.0001, "0.0001"),
+            (0.000_099_9, "9.99e-05"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            let mut out = Vec::new();
+            push_short_float(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

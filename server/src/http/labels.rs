@@ -17,20 +17,38 @@ use super::{Answer, json, read, request, success};
 use crate::app::App;
 use crate::self_scrape::own_tenant;
 
-/// The selectors of a call; each is a conjunction, the call asks for the union.
-fn selectors(app: &App, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+/// The selectors of a call; each is a conjunction, the call asks for the union. `wrong` words a wrong one.
+pub fn selectors(
+    app: &App,
+    params: &Params,
+    wrong: impl Fn(String) -> ApiError,
+) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let all = any_selectors(app, params, &wrong)?;
+    if all.iter().any(|matchers| matchers.iter().all(Matcher::matches_absent)) {
+        return Err(wrong("match[] must contain at least one non-empty matcher".to_owned()));
+    }
+    Ok(all)
+}
+
+/// [`selectors`] that may also ask for everything.
+pub fn any_selectors(
+    app: &App,
+    params: &Params,
+    wrong: &impl Fn(String) -> ApiError,
+) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let options = read::parse_options(app);
     let parse = |text: &&str| {
-        let matchers = promql::parse_selector(text, &options).map_err(|error| match error {
-            varve_query::Error::Parse(what) => ApiError::parameter("match[]", what),
+        promql::parse_selector(text, &options).map_err(|error| match error {
+            varve_query::Error::Parse(what) => wrong(what),
             other => other.into(),
-        })?;
-        if matchers.iter().all(Matcher::matches_absent) {
-            return Err(ApiError::parameter("match[]", "match[] must contain at least one non-empty matcher"));
-        }
-        Ok(matchers)
+        })
     };
     params.all("match[]").iter().map(parse).collect()
+}
+
+/// How `series` and the admin calls word a wrong selector; the others word it as it is.
+pub fn wrong_match(what: String) -> ApiError {
+    ApiError::parameter("match[]", what)
 }
 
 /// What each selector finds. Checks between selectors that the caller is still there and has time.
@@ -77,12 +95,13 @@ fn write_list<T>(
 pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
     let tenant = read::tenant(&app, request.headers())?;
     let params = request::params(&app, request).await?;
-    let (range, limit) = (params.range()?, params.limit("limit")?);
     if params.all("match[]").is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
+    let limit = params.limit("limit")?;
+    let range = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
-        let selectors = selectors(app, &params)?;
+        let selectors = selectors(app, &params, wrong_match)?;
         let snapshot = app.snapshot()?;
         let series_max = app.settings.limits.query_series_max;
         let found = each(&selectors, budget, &|matchers| snapshot.select(tenant, matchers, range, series_max))?;
@@ -100,9 +119,10 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
 pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
     let tenant = read::tenant(&app, request.headers())?;
     let params = request::params(&app, request).await?;
-    let (range, limit) = (params.range()?, params.limit("limit")?);
+    let limit = params.limit("limit")?;
+    let range = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
-        let selectors = selectors(app, &params)?;
+        let selectors = selectors(app, &params, ApiError::bad_data)?;
         let snapshot = app.snapshot()?;
         let found = each(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
         write_list(out, Texts::union(found).iter(), limit, json::push_string);
@@ -121,9 +141,10 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
     let params = request::params(&app, request).await?;
-    let (range, limit): (TimeRange, _) = (params.range()?, params.limit("limit")?);
+    let limit = params.limit("limit")?;
+    let range: TimeRange = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
-        let selectors = selectors(app, &params)?;
+        let selectors = selectors(app, &params, ApiError::bad_data)?;
         let snapshot = app.snapshot()?;
         let found = each(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
         write_list(out, Texts::union(found).iter(), limit, json::push_string);

@@ -5,8 +5,12 @@
 
 pub mod ast;
 pub mod body;
+pub mod compress;
 pub mod connection;
+pub mod cors;
 pub mod error;
+pub mod families;
+pub mod federate;
 pub mod ingest;
 pub mod json;
 pub mod labels;
@@ -25,9 +29,10 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::app::App;
+use compress::Encoding;
 use error::ApiError;
 
 /// What a handler returns.
@@ -63,6 +68,7 @@ routes! {
     "/-/ready" GET status::ready;
     "/-/flush" POST status::flush;
     "/metrics" GET status::metrics;
+    "/federate" GET federate::federate;
     "/api/v1/write" POST ingest::remote_write;
     "/api/v1/import/prometheus" POST ingest::exposition;
     "/api/v1/query" READ read::query;
@@ -98,9 +104,11 @@ pub fn router(app: Arc<App>) -> Router {
     }
     let missing = |State(app): State<Arc<App>>, request: Request<Body>| async move {
         let path: String = request.uri().path().chars().take(200).collect();
+        let caller = Caller::of(&request);
         let error = ApiError::not_found(&path);
-        app.metrics.count_request(ROUTES.len(), error.status(), 0.0);
-        error.response()
+        let response = if caller.asks_options { error::no_content() } else { error.response() };
+        app.metrics.count_request(ROUTES.len(), response.status().as_u16(), 0.0);
+        caller.finish(&app, response).await
     };
     router.fallback(missing).with_state(app)
 }
@@ -108,10 +116,13 @@ pub fn router(app: Arc<App>) -> Router {
 async fn dispatch(app: Arc<App>, index: usize, request: Request<Body>) -> Response<Body> {
     let Some(route) = ROUTES.get(index) else { return ApiError::not_found("").response() };
     let begin = app.elapsed();
+    let caller = Caller::of(&request);
     let method = request.method().as_str();
     let allowed =
         route.methods.contains(&method) || (request.method() == Method::HEAD && route.methods.contains(&"GET"));
-    let answer = if allowed {
+    let answer = if caller.asks_options {
+        Ok(error::no_content())
+    } else if allowed {
         guarded((route.handler)(Arc::clone(&app), request)).await
     } else {
         Err(ApiError::method_not_allowed(method, route.path))
@@ -123,12 +134,44 @@ async fn dispatch(app: Arc<App>, index: usize, request: Request<Body>) -> Respon
             error.response()
         }
     };
-    if !allowed && let Ok(methods) = HeaderValue::from_str(&route.methods.join(", ")) {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Ok(methods) = HeaderValue::from_str(&route.methods.join(", "))
+    {
         response.headers_mut().insert(header::ALLOW, methods);
     }
     let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
     app.metrics.count_request(index, response.status().as_u16(), seconds);
-    response
+    caller.finish(&app, response).await
+}
+
+/// What an answer owes to who asked, whatever was asked: headers for scripts of other sites, compression.
+struct Caller {
+    /// Of the API, which scripts of other sites may call.
+    of_api: bool,
+    /// A browser asks beforehand whether its script may call.
+    asks_options: bool,
+    origin: Option<HeaderValue>,
+    encoding: Option<Encoding>,
+}
+
+impl Caller {
+    fn of(request: &Request<Body>) -> Caller {
+        let of_api = request.uri().path().starts_with("/api/v1/");
+        let encoding = if request.method() == Method::HEAD { None } else { Encoding::choose(request.headers()) };
+        Caller {
+            of_api,
+            asks_options: of_api && request.method() == Method::OPTIONS,
+            origin: request.headers().get(header::ORIGIN).cloned(),
+            encoding,
+        }
+    }
+
+    async fn finish(self, app: &App, mut response: Response<Body>) -> Response<Body> {
+        if self.of_api {
+            app.cors.add(self.origin.as_ref(), response.headers_mut());
+        }
+        compress::compress(response, self.encoding).await
+    }
 }
 
 /// Turns a panic of a handler into an error: it is our bug, but only this request's end.

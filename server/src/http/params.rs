@@ -15,6 +15,9 @@ pub struct Params(Vec<(String, String)>);
 /// Earliest and latest time that a request can name, as Prometheus has them for series and labels.
 const TIME_MIN: Millis = i64::MIN;
 const TIME_MAX: Millis = i64::MAX;
+/// How clients that are written in Go name these two.
+const EARLIEST: &str = "-292273086-05-16T16:47:06Z";
+const LATEST: &str = "292277025-08-18T07:12:54.999999999Z";
 
 impl Params {
     /// Decodes `a=b&c=d`.
@@ -63,17 +66,23 @@ impl Params {
 
     /// A time, or a default when absent or empty.
     pub fn time_or(&self, name: &str, default: Millis) -> Result<Millis, ApiError> {
-        if self.text(name).is_empty() { Ok(default) } else { self.time(name) }
+        match self.text(name) {
+            "" => Ok(default),
+            text => parse_time(text)
+                .map_err(|what| ApiError::parameter(name, format!("invalid time value for '{name}': {what}"))),
+        }
     }
 
-    /// `start` and `end` of series and label calls: everything when absent.
+    /// `start` and `end` of series and label calls: everything when absent. An end before the start is no error but a
+    /// range in which nothing lies.
     pub fn range(&self) -> Result<varve_model::TimeRange, ApiError> {
         let min = self.time_or("start", TIME_MIN)?;
         let max = self.time_or("end", TIME_MAX)?;
-        if max < min {
-            return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
-        }
-        Ok(varve_model::TimeRange { min, max })
+        Ok(if min <= max {
+            varve_model::TimeRange { min, max }
+        } else {
+            varve_model::TimeRange { min: TIME_MAX, max: TIME_MAX }
+        })
     }
 
     /// A duration in milliseconds, `None` when absent or empty.
@@ -96,14 +105,34 @@ impl Params {
     pub fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.text(name) {
             "" => Ok(None),
-            text => match text.parse::<i64>() {
-                Ok(limit) if limit < 0 => Err(ApiError::parameter(name, "limit must be non-negative")),
-                Ok(0) => Ok(None),
-                Ok(limit) => Ok(usize::try_from(limit).ok()),
-                Err(_) => Err(ApiError::parameter(name, format!("cannot parse {text:?} to a valid limit"))),
+            text => match parse_number(text).map_err(|what| ApiError::parameter(name, what))? {
+                limit if limit < 0 => Err(ApiError::parameter(name, "limit must be non-negative")),
+                0 => Ok(None),
+                limit => Ok(usize::try_from(limit).ok()),
             },
         }
     }
+
+    /// A switch; absent and empty are `false`. The error is what Go says of it.
+    pub fn switch(&self, name: &str) -> Result<bool, String> {
+        match self.text(name) {
+            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            text => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+        }
+    }
+}
+
+/// A whole number. The error is what Go says of it.
+pub fn parse_number(text: &str) -> Result<i64, String> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse::<i64>().map_err(|error| {
+        let what = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing {text:?}: {what}")
+    })
 }
 
 /// Undoes percent escapes, and `+` in forms.
@@ -140,7 +169,11 @@ pub fn parse_time(text: &str) -> Result<Millis, String> {
         }
         return Ok(ms as i64);
     }
-    parse_rfc3339(text).ok_or_else(wrong)
+    match text {
+        EARLIEST => Ok(TIME_MIN),
+        LATEST => Ok(TIME_MAX),
+        _ => parse_rfc3339(text).ok_or_else(wrong),
+    }
 }
 
 /// A step or duration: seconds as a float, or `5m`. The error is the text behind `invalid parameter`.
@@ -235,6 +268,8 @@ mod tests {
         time("2015-07-01T22:10:51.781+02:00", Some(1_435_781_451_781));
         time("1969-12-31T23:59:59Z", Some(-1_000));
         time("2000-02-29T00:00:00Z", Some(951_782_400_000));
+        time(EARLIEST, Some(TIME_MIN));
+        time(LATEST, Some(TIME_MAX));
         for wrong in [
             "",
             "x",
@@ -280,6 +315,9 @@ mod tests {
         assert_eq!(Params::parse(b"limit=5").unwrap().limit("limit").unwrap(), Some(5));
         assert_eq!(Params::parse(b"limit=0").unwrap().limit("limit").unwrap(), None);
         assert!(Params::parse(b"limit=-1").unwrap().limit("limit").is_err());
-        assert!(Params::parse(b"limit=abc").unwrap().limit("limit").is_err());
+        let error = Params::parse(b"limit=abc").unwrap().limit("limit").unwrap_err();
+        assert_eq!(error.text(), "invalid parameter \"limit\": strconv.Atoi: parsing \"abc\": invalid syntax");
+        let error = Params::parse(b"limit=99999999999999999999").unwrap().limit("limit").unwrap_err();
+        assert!(error.text().ends_with("value out of range"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use varve_query::promql::{self, ParseOptions};
 use varve_query::request::{Mode, RangeRequest, SUBQUERY_STEP_MS};
 
 use super::error::ApiError;
-use super::params::Params;
+use super::params::{self, Params};
 use super::work::{self, AnswerWriter};
 use super::{Answer, ast, json, request, success};
 use crate::app::App;
@@ -52,15 +52,18 @@ fn parse(app: &App, text: &str) -> Result<Expr, ApiError> {
 pub async fn query(app: Arc<App>, request: Request<Body>) -> Answer {
     let tenant = tenant(&app, request.headers())?;
     let params = request::params(&app, request).await?;
+    let limit = params.limit("limit")?;
     let time = params.time_or("time", app.now())?;
+    let timeout = params.timeout()?;
     let asked = RangeRequest { lookback_ms: lookback(&app, &params)?, ..RangeRequest::instant(tenant, time) };
-    evaluate(app, params, asked).await
+    evaluate(app, params, asked, limit, timeout).await
 }
 
 /// `/api/v1/query_range`
 pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
     let tenant = tenant(&app, request.headers())?;
     let params = request::params(&app, request).await?;
+    let limit = params.limit("limit")?;
     let start = params.time("start")?;
     let end = params.time("end")?;
     if end < start {
@@ -80,18 +83,32 @@ pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
             thousands(steps_max)
         )));
     }
+    let timeout = params.timeout()?;
     let lookback_ms = lookback(&app, &params)?;
     let asked =
         RangeRequest { tenant, mode: Mode::Range, start, end, step, lookback_ms, subquery_step_ms: SUBQUERY_STEP_MS };
-    evaluate(app, params, asked).await
+    evaluate(app, params, asked, limit, timeout).await
 }
 
 fn lookback(app: &App, params: &Params) -> Result<i64, ApiError> {
     let default = i64::try_from(app.settings.server.lookback_ms).unwrap_or(i64::MAX);
-    match params.duration("lookback_delta")? {
-        None | Some(0) => Ok(default),
-        Some(ms) if ms > 0 => Ok(ms),
-        Some(_) => Err(ApiError::parameter("lookback_delta", "a lookback must be positive")),
+    match params.text("lookback_delta") {
+        "" => Ok(default),
+        // As in Prometheus, what is not positive means the default.
+        text => match params::parse_step(text) {
+            Ok(ms) => Ok(if ms > 0 { ms } else { default }),
+            Err(what) => Err(ApiError::bad_data(format!("error parsing lookback delta duration: {what}"))),
+        },
+    }
+}
+
+/// The remark on a value of `stats` that will not be understood for ever.
+fn stats_warning(value: &str) -> Option<String> {
+    match value {
+        "" | "true" | "all" => None,
+        other => Some(format!(
+            "value {other:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+        )),
     }
 }
 
@@ -108,15 +125,20 @@ fn thousands(number: u64) -> String {
     out
 }
 
-async fn evaluate(app: Arc<App>, params: Params, asked: RangeRequest) -> Answer {
-    let limit = params.limit("limit")?;
-    let timeout = params.timeout()?;
+async fn evaluate(
+    app: Arc<App>,
+    params: Params,
+    asked: RangeRequest,
+    limit: Option<usize>,
+    timeout: Option<i64>,
+) -> Answer {
     work::run(&app, timeout, move |app, budget, out| {
         let begin = app.elapsed();
         let expr = parse(app, params.text("query"))?;
         let store = app.store()?;
         let source = app.snapshot()?;
-        let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
+        let mut answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
+        answer.warnings.extend(stats_warning(params.text("stats")));
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let stats = params.find("stats").filter(|stats| !stats.is_empty()).map(|_| seconds);
         write_answer(out, answer, params.text("query"), limit, stats, budget);
@@ -148,7 +170,12 @@ fn write_answer(
     let shown = |len: usize| limit.map_or(len, |limit| limit.min(len));
     let truncated = match answer.value {
         Value::Scalar(value) => {
-            json::push_sample(buffer, answer.time, value);
+            // Never with an exponent, unlike the values of series.
+            buffer.push(b'[');
+            json::push_time(buffer, answer.time);
+            buffer.extend_from_slice(b",\"");
+            json::push_plain_float(buffer, value);
+            buffer.extend_from_slice(b"\"]");
             false
         }
         Value::String(text) => {

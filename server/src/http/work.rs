@@ -18,8 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use varve_model::Limits;
 use varve_query::budget::Budget;
 
+use super::Answer;
 use super::error::ApiError;
-use super::{Answer, json_response};
 use crate::app::App;
 
 /// An answer larger than this is sent in pieces of about this size.
@@ -32,6 +32,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Where an answer is written to.
 pub struct AnswerWriter {
     buffer: Vec<u8>,
+    kind: HeaderValue,
     head: Option<oneshot::Sender<Answer>>,
     pieces: Option<mpsc::Sender<Bytes>>,
     /// How long a client may take to make room for the next piece.
@@ -45,6 +46,19 @@ impl AnswerWriter {
         &mut self.buffer
     }
 
+    /// Makes the answer another than JSON; to be called before anything is flushed. An error stays JSON.
+    pub fn set_kind(&mut self, content_type: String) {
+        if let Ok(kind) = HeaderValue::try_from(content_type) {
+            self.kind = kind;
+        }
+    }
+
+    fn response(&self, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        response.headers_mut().insert(header::CONTENT_TYPE, self.kind.clone());
+        response
+    }
+
     /// Sends what is there when it is much. `false` when the client has left and the rest need not be written.
     pub fn flush_if_large(&mut self) -> bool {
         if self.buffer.len() >= PIECE_BYTES {
@@ -56,8 +70,7 @@ impl AnswerWriter {
     fn flush(&mut self) {
         if let Some(head) = self.head.take() {
             let (sender, receiver) = mpsc::channel(PIECES_WAITING);
-            let mut response = Response::new(Body::new(Pieces(receiver)));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let response = self.response(Body::new(Pieces(receiver)));
             self.left |= head.send(Ok(response)).is_err();
             self.pieces = Some(sender);
         }
@@ -70,7 +83,8 @@ impl AnswerWriter {
     fn finish(mut self, result: Result<(), ApiError>) {
         match (self.head.take(), result) {
             (Some(head), Ok(())) => {
-                let _ = head.send(Ok(json_response(self.buffer)));
+                let body = Body::from(std::mem::take(&mut self.buffer));
+                let _ = head.send(Ok(self.response(body)));
             }
             (Some(head), Err(error)) => {
                 let _ = head.send(Err(error));
@@ -146,8 +160,14 @@ pub async fn run(
         Budget::sharing(&limits, Box::new(move || clock.elapsed() >= deadline), flag, Arc::clone(&app.query_bytes));
     let (head, answer) = oneshot::channel();
     let patience = Duration::from_millis(app.settings.server.http_idle_ms_max);
-    let mut writer =
-        AnswerWriter { buffer: Vec::with_capacity(1024), head: Some(head), pieces: None, patience, left: false };
+    let mut writer = AnswerWriter {
+        buffer: Vec::with_capacity(1024),
+        kind: HeaderValue::from_static("application/json"),
+        head: Some(head),
+        pieces: None,
+        patience,
+        left: false,
+    };
     let thread_app = Arc::clone(app);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
