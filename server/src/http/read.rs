@@ -137,26 +137,29 @@ async fn evaluate(
         let expr = parse(app, params.text("query"))?;
         let store = app.store()?;
         let source = app.snapshot()?;
-        let mut answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
-        answer.warnings.extend(stats_warning(params.text("stats")));
+        let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
-        let stats = params.find("stats").filter(|stats| !stats.is_empty()).map(|_| seconds);
-        write_answer(out, answer, params.text("query"), limit, stats, budget);
+        let asked = Asked { text: params.text("query"), limit, stats: params.text("stats"), seconds };
+        write_answer(out, answer, &asked, budget);
         Ok(())
     })
     .await
 }
 
-/// Writes the envelope and the value; stops early when the client has left.
-fn write_answer(
-    out: &mut AnswerWriter,
-    answer: Evaluated,
-    text: &str,
+/// What the form of an answer depends on.
+struct Asked<'a> {
+    text: &'a str,
     limit: Option<usize>,
-    stats: Option<f64>,
-    budget: &Budget,
-) {
-    let (mut warnings, infos) = answer.annotations.texts(text, ANNOTATIONS_MAX);
+    /// The parameter `stats`.
+    stats: &'a str,
+    /// How long the evaluation took.
+    seconds: f64,
+}
+
+/// Writes the envelope and the value; stops early when the client has left.
+fn write_answer(out: &mut AnswerWriter, answer: Evaluated, asked: &Asked<'_>, budget: &Budget) {
+    let (mut warnings, infos) = answer.annotations.texts(asked.text, ANNOTATIONS_MAX);
+    warnings.extend(stats_warning(asked.stats));
     let kind = match &answer.value {
         Value::Scalar(_) => "scalar",
         Value::String(_) => "string",
@@ -167,7 +170,7 @@ fn write_answer(
     buffer.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
     buffer.extend_from_slice(kind.as_bytes());
     buffer.extend_from_slice(b"\",\"result\":");
-    let shown = |len: usize| limit.map_or(len, |limit| limit.min(len));
+    let shown = |len: usize| asked.limit.map_or(len, |limit| limit.min(len));
     let truncated = match answer.value {
         Value::Scalar(value) => {
             // Never with an exponent, unlike the values of series.
@@ -242,8 +245,8 @@ fn write_answer(
         warnings.push("results truncated due to limit".to_owned());
     }
     let buffer = out.buffer();
-    if let Some(seconds) = stats {
-        push_stats(buffer, seconds, budget);
+    if !asked.stats.is_empty() {
+        push_stats(buffer, asked.seconds, budget);
     }
     buffer.push(b'}');
     for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
