@@ -11,7 +11,7 @@ use varve_query::budget::Budget;
 use varve_query::exec;
 use varve_query::promql::ast::Expr;
 use varve_query::promql::{self, ParseOptions};
-use varve_query::request::{Mode, RangeRequest, SUBQUERY_STEP_MS};
+use varve_query::request::RangeRequest;
 
 use super::error::ApiError;
 use super::params::{self, Params};
@@ -85,8 +85,7 @@ pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
     }
     let timeout = params.timeout()?;
     let lookback_ms = lookback(&app, &params)?;
-    let asked =
-        RangeRequest { tenant, mode: Mode::Range, start, end, step, lookback_ms, subquery_step_ms: SUBQUERY_STEP_MS };
+    let asked = RangeRequest { lookback_ms, ..RangeRequest::range(tenant, start, end, step) };
     evaluate(app, params, asked, limit, timeout).await
 }
 
