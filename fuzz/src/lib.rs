@@ -15,7 +15,7 @@ mod storage;
 
 pub use codec::{gorilla, histograms, times, values};
 pub use engine::{manifest, record, records_of};
-pub use protocol::{exposition, inflate, label_bytes, remote_write};
+pub use protocol::{exposition, inflate, label_bytes, remote_write, remote_write_v2};
 pub use query::promql;
 pub use storage::{SALT, batches, log_file, segment, small_log};
 
@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "promql", run: promql },
     Target { name: "record", run: record },
     Target { name: "remote_write", run: remote_write },
+    Target { name: "remote_write_v2", run: remote_write_v2 },
     Target { name: "segment", run: segment },
     Target { name: "times", run: times },
     Target { name: "values", run: values },

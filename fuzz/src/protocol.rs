@@ -51,6 +51,30 @@ pub fn remote_write(data: &[u8]) {
     assert_eq!(content(&first), content(&second));
 }
 
+/// A remote-write 2.0 body after decompression. What is accepted is written and read again.
+pub fn remote_write_v2(data: &[u8]) {
+    let (mut first, mut second) = (WriteBatch::default(), WriteBatch::default());
+    let summary = match remote::decode_v2(data, &limits(), &mut first) {
+        Ok(summary) => summary,
+        Err(Error::Malformed { at, .. }) => return assert!(at <= data.len() as u64),
+        Err(error) => return assert!(matches!(error, Error::Limit { .. })),
+    };
+    assert_eq!(summary.samples as usize, first.samples());
+    assert_eq!(first.times.len(), first.values.len());
+    assert!(first.starts.len() <= first.times.len() && first.histogram_starts.len() <= first.histograms.len());
+    let mut body = Vec::new();
+    remote::encode_v2(&first, &mut body);
+    let limits = Limits { decompressed_bytes_max: BYTES_MAX * 8, ..limits() };
+    let again = remote::decode_v2(&body, &limits, &mut second);
+    assert_eq!(again.map(|summary| (summary.samples, summary.refused)), Ok((summary.samples, Vec::new())));
+    // Of several things said about one family the sender of the second form says one.
+    first.metadata.clear();
+    second.metadata.clear();
+    assert_eq!(content(&first), content(&second));
+    let starts = |batch: &WriteBatch| -> Vec<_> { (0..batch.times.len()).map(|at| batch.start(at)).collect() };
+    assert_eq!(starts(&first), starts(&second));
+}
+
 /// Text exposition in both formats.
 pub fn exposition(data: &[u8]) {
     let extra = [("job", "fuzz"), ("instance", "here")];

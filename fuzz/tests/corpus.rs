@@ -134,5 +134,6 @@ macro_rules! replays {
     };
 }
 
-replays!(batches exposition gorilla histograms inflate label_bytes log_file manifest promql record remote_write segment
+replays!(batches exposition gorilla histograms inflate label_bytes log_file manifest promql record remote_write
+    remote_write_v2 segment
     times values);

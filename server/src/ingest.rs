@@ -12,10 +12,16 @@ use crate::shard::Refusal;
 /// What became of a write.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Samples stored.
+    /// Samples stored, of both kinds.
     pub accepted: u64,
+    /// Histogram samples among them.
+    pub histograms: u64,
+    /// Exemplars stored.
+    pub exemplars: u64,
     /// Samples refused, by reason, in order of reasons.
     pub refused: Vec<RefusedKind>,
+    /// What was left out or changed without being refused, in the words of a decoder.
+    pub warnings: Vec<String>,
 }
 
 /// Samples refused for one reason.
@@ -120,7 +126,10 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
             Err(_) => failed = Some(ApiError::unavailable("the shard ended before the write was stored")),
         }
     }
+    outcome.histograms = batch.histograms.len() as u64;
+    outcome.exemplars = batch.exemplars.len() as u64;
     for refused in refused {
+        outcome.histograms -= refused_histograms(&batch, &refused).min(outcome.histograms);
         outcome.refuse(&batch, refused.series, refused.samples.into(), refused.reason, None);
     }
     if let Some(batch) = Arc::into_inner(batch) {
@@ -130,4 +139,12 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
         Some(error) => Err(error),
         None => Ok(outcome),
     }
+}
+
+/// How many of a series' refused samples were histograms. Senders put one kind into a series; where there are both, the
+/// floats are counted first.
+fn refused_histograms(batch: &WriteBatch, refused: &Refused) -> u64 {
+    let Some(series) = batch.series.get(refused.series as usize) else { return 0 };
+    let floats = series.samples.len() as u64;
+    u64::from(refused.samples).saturating_sub(floats).min(series.histograms.len() as u64)
 }

@@ -110,8 +110,11 @@ fn a_body_that_is_no_remote_write_is_refused_with_a_reason() {
     let write = |headers: &[(&str, &str)], body: &[u8]| house.request("POST", "/api/v1/write", headers, body);
     assert_eq!(write(&[("Content-Type", "text/plain")], b"").status, 415);
     assert_eq!(write(&[("Content-Encoding", "br")], b"").status, 415);
+    let v3 = [("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v3.Request")];
+    assert_eq!(write(&v3, b"").status, 415);
     let v2 = [("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
-    assert_eq!(write(&v2, b"").status, 415);
+    assert_eq!(write(&v2, &house::compress(b"\xff\xff\xff")).status, 400);
+    assert_eq!(write(&v2, &house::compress(b"")).status, 204);
     assert_eq!(write(&[], b"garbage").error().0, "bad_data");
     assert_eq!(write(&[], &house::compress(b"\xff\xff\xff")).status, 400);
     assert_eq!(write(&[], &house::compress(b"")).status, 204);

@@ -31,6 +31,7 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
         "promql" => texts(PROMQL),
         "record" => storage::records(),
         "remote_write" => remote_writes(),
+        "remote_write_v2" => remote_writes_v2(),
         "segment" => storage::segments(),
         "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
         "values" => columns().iter().flat_map(|(name, _, column)| values_of(name, column)).collect(),
@@ -251,4 +252,30 @@ fn remote_writes() -> Vec<Seed> {
     ]
     .concat();
     vec![seed("floats", encode(&floats())), seed("rich", encode(&rich())), seed("odd", odd)]
+}
+
+fn remote_writes_v2() -> Vec<Seed> {
+    let encode = |batch: &WriteBatch| {
+        let mut body = Vec::new();
+        remote_write::encode_v2(batch, &mut body);
+        body
+    };
+    let mut started = rich();
+    started.starts = (0..started.times.len() as i64).collect();
+    started.histogram_starts = (1..=started.histograms.len() as i64).collect();
+    // Symbols behind the series, references not packed, a draft's created timestamp, an unknown field.
+    let odd = [
+        &[0x2a, 0x15, 0x08, 1, 0x08, 2, 0x12, 2, 0x10, 7][..],
+        &[0x22, 4, 0x0a, 0x00, 0x10, 9, 0x30, 5, 0x7d, 1, 2, 3, 4],
+        &[0x22, 0, 0x22, 8],
+        b"__name__",
+        &[0x22, 2, b'u', b'p'],
+    ]
+    .concat();
+    vec![
+        seed("floats", encode(&floats())),
+        seed("rich", encode(&rich())),
+        seed("starts", encode(&started)),
+        seed("odd", odd),
+    ]
 }

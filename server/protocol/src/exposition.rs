@@ -19,10 +19,11 @@ mod tests;
 use std::mem::{size_of, take};
 
 use varve_model::labels::{METRIC_NAME, push_label};
-use varve_model::write::{Metadata, MetricType, WriteExemplar, WriteSeries};
+use varve_model::write::{Metadata, WriteExemplar, WriteSeries};
 use varve_model::{Limits, Millis, SeriesHash, WriteBatch};
 
 use crate::budget::Budget;
+use crate::metadata::merge;
 use crate::{Error, Summary};
 use line::{Line, Sample};
 
@@ -73,9 +74,9 @@ pub fn decode(
     if result.is_err() {
         batch.clear();
     } else {
-        merge_metadata(&mut batch.metadata);
+        merge(&mut batch.metadata);
     }
-    result.map(|()| Summary { samples: batch.samples() as u64, refused: Vec::new() })
+    result.map(|()| Summary { samples: batch.samples() as u64, ..Summary::default() })
 }
 
 struct Decoder<'a> {
@@ -199,23 +200,4 @@ impl Decoder<'_> {
         });
         Ok(())
     }
-}
-
-/// Joins the lines about one family into one entry, in order of families; what is said later holds.
-fn merge_metadata(metadata: &mut Vec<Metadata>) {
-    metadata.sort_by(|a, b| a.family.cmp(&b.family));
-    metadata.dedup_by(|later, kept| {
-        if later.family != kept.family {
-            return false;
-        }
-        if later.kind != MetricType::Unknown {
-            kept.kind = later.kind;
-        }
-        for (later, kept) in [(&mut later.help, &mut kept.help), (&mut later.unit, &mut kept.unit)] {
-            if !later.is_empty() {
-                *kept = take(later);
-            }
-        }
-        true
-    });
 }

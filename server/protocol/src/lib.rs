@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! body as sent ── inflate ──> body ── remote_write::decode_v1 ──> WriteBatch   (labels stay where they are)
+//!                               ├──── remote_write::decode_v2 ──> WriteBatch   (labels are written anew)
 //!                               └──── exposition::decode ───────> WriteBatch   (labels are written anew)
 //! ```
 //! No file, no clock, no thread: bytes in, plain data out. Invariants: no input panics a decoder; every length and
@@ -15,6 +16,7 @@ mod budget;
 mod error;
 pub mod exposition;
 pub mod inflate;
+mod metadata;
 pub mod protobuf;
 pub mod remote_write;
 pub mod scrape;

@@ -16,6 +16,7 @@ mod encode;
 mod histogram;
 #[cfg(test)]
 mod tests;
+mod v2;
 
 use std::mem::size_of;
 use std::ops::Range;
@@ -28,7 +29,8 @@ use crate::budget::Budget;
 use crate::protobuf::{Reader, Value};
 use crate::{Error, Refused, Summary};
 
-pub use encode::encode_v1;
+pub use encode::{encode_v1, encode_v2};
+pub use v2::decode_v2;
 
 /// Reads a decompressed body into `batch`, replacing what it holds; `body` becomes its buffer.
 ///
@@ -51,7 +53,7 @@ pub fn decode_v1(body: Vec<u8>, limits: &Limits, batch: &mut WriteBatch) -> Resu
         Ok((anew, refused)) => {
             body.extend_from_slice(&anew);
             batch.bytes = body;
-            Ok(Summary { samples: batch.samples() as u64, refused })
+            Ok(Summary { samples: batch.samples() as u64, refused, ..Summary::default() })
         }
         Err(error) => {
             batch.bytes = body;
@@ -190,10 +192,10 @@ impl<'a> Visitor<'a> {
 
     fn histogram(&mut self, series: u32, histogram: Reader<'a>) -> Result<(), Error> {
         self.budget.spend(size_of::<(Millis, Histogram)>())?;
-        let (time, histogram) = histogram::read(histogram, &mut self.budget)?;
-        let what = match histogram {
+        let sent = histogram::read(histogram, &mut self.budget)?;
+        let what = match sent.histogram {
             Ok(histogram) => {
-                self.batch.histograms.push((time, histogram));
+                self.batch.histograms.push((sent.time, histogram));
                 return Ok(());
             }
             Err(what) => what,

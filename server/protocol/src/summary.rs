@@ -22,4 +22,6 @@ pub struct Summary {
     pub samples: u64,
     /// Samples that were left out, one entry a series and reason.
     pub refused: Vec<Refused>,
+    /// What was left out or changed without being refused, as sentences; few, however much was sent.
+    pub warnings: Vec<String>,
 }

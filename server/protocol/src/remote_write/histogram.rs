@@ -34,6 +34,7 @@ struct Side {
 #[derive(Default)]
 struct Fields {
     time: Millis,
+    start: Millis,
     is_float: bool,
     count: u64,
     count_float: f64,
@@ -44,11 +45,17 @@ struct Fields {
     negative: Side,
 }
 
-/// Reads a histogram sample: its time, and the histogram or why it is refused.
-pub(super) fn read(
-    mut message: Reader<'_>,
-    budget: &mut Budget,
-) -> Result<(Millis, Result<Histogram, &'static str>), Error> {
+/// A histogram sample as sent.
+pub(super) struct Sent {
+    pub(super) time: Millis,
+    /// Start timestamp, of remote write 2.0 only; 0 when it is unknown.
+    pub(super) start: Millis,
+    /// The histogram, or why it is refused.
+    pub(super) histogram: Result<Histogram, &'static str>,
+}
+
+/// Reads a histogram sample.
+pub(super) fn read(mut message: Reader<'_>, budget: &mut Budget) -> Result<Sent, Error> {
     let mut fields = Fields::default();
     let histogram = &mut fields.histogram;
     while let Some(field) = message.field()? {
@@ -78,11 +85,12 @@ pub(super) fn read(
             }
             (15, Value::Varint(millis)) => fields.time = millis as i64,
             (16, value) => push_floats(&mut histogram.custom_bounds, value, &message, budget)?,
+            (17, Value::Varint(millis)) => fields.start = millis as i64,
             (1..=15, _) => return Err(message.malformed("field of Histogram with a wrong type")),
             _ => {}
         }
     }
-    Ok((fields.time, assemble(fields)))
+    Ok(Sent { time: fields.time, start: fields.start, histogram: assemble(fields) })
 }
 
 /// `sint32` as protobuf reads it: the low 32 bits, then zigzag.

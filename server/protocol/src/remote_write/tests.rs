@@ -3,6 +3,7 @@
 
 mod oracle;
 mod scramble;
+mod v2;
 
 use std::mem::size_of_val;
 
@@ -99,7 +100,7 @@ proptest! {
         let body = request.encode_to_vec();
         let (batch, summary) = decode(&body).unwrap();
         check(&request, &batch)?;
-        prop_assert_eq!(summary, Summary { samples: batch.samples() as u64, refused: Vec::new() });
+        prop_assert_eq!(summary, Summary { samples: batch.samples() as u64, ..Summary::default() });
     }
 
     #[test]

@@ -1,23 +1,29 @@
-//! Writes over HTTP: remote write 1.0 and the text exposition format.
+//! Writes over HTTP: what every protocol goes through.
 //!
 //! A body goes: buffer of the pool, decompressed into the buffer of a pooled batch, decoded in place, stored. What is
-//! refused is counted by reason and named in the answer; its neighbours are stored.
+//! refused is counted by reason and named in the answer; its neighbours are stored. Each protocol has its own file and
+//! brings three things: how its headers choose a decoder, the decoder, and the form of its answer.
+
+mod exposition;
+mod remote_write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, header};
+use axum::http::{HeaderMap, Request, Response, header};
 use varve_model::write::Metadata;
 use varve_model::{Limits, RefusalReason, TenantId, WriteBatch};
-use varve_protocol::{Summary, exposition as text, inflate, remote_write as protobuf};
+use varve_protocol::{Summary, inflate};
 
 use super::body::{self, BodyLimit};
 use super::error::{ApiError, no_content};
-use super::params::Params;
-use super::{Answer, request};
+use super::request;
 use crate::app::App;
 use crate::ingest::{self, Outcome};
+
+pub use exposition::exposition;
+pub use remote_write::remote_write;
 
 /// Bodies from this size on are decoded with the thread's other tasks moved away.
 const HEAVY_BYTES: usize = 256 << 10;
@@ -25,61 +31,17 @@ const HEAVY_BYTES: usize = 256 << 10;
 /// How long a write waits for its turn before it is refused.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// `POST /api/v1/write`
-pub async fn remote_write(app: Arc<App>, request: Request<Body>) -> Answer {
-    let encoding = Encoding::of(request.headers(), Encoding::Snappy)?;
-    match request::media_type(request.headers()).as_str() {
-        "" | "application/x-protobuf" => {}
-        other => return Err(ApiError::unsupported(format!("content type {other:?} is not application/x-protobuf"))),
-    }
-    match request::media_parameter(request.headers(), "proto").as_deref() {
-        None | Some("prometheus.WriteRequest") => {}
-        Some(other) => {
-            return Err(ApiError::unsupported(format!(
-                "message {other:?} is not understood; send prometheus.WriteRequest"
-            )));
-        }
-    }
-    let decode = |app: &App, body: &[u8], batch: &mut WriteBatch| {
-        let limits = &app.settings.limits;
-        let inflated = inflate(encoding, body, limits, std::mem::take(&mut batch.bytes))?;
-        protobuf::decode_v1(inflated, limits, batch)
-    };
-    take(app, request, &decode).await
-}
-
-/// `POST /api/v1/import/prometheus`; every parameter is a label of each series.
-pub async fn exposition(app: Arc<App>, request: Request<Body>) -> Answer {
-    let encoding = Encoding::of(request.headers(), Encoding::Identity)?;
-    let params = Params::parse(request.uri().query().unwrap_or_default().as_bytes())?;
-    let labels: Vec<(String, String)> =
-        params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let now = app.now();
-    let format = text::Format::of(&request::media_type(request.headers()));
-    let decode = |app: &App, body: &[u8], batch: &mut WriteBatch| {
-        let limits = &app.settings.limits;
-        let extra: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        if encoding == Encoding::Identity {
-            return text::decode(body, format, now, &extra, limits, batch);
-        }
-        let inflated = inflate(encoding, body, limits, app.buffers.body())?;
-        let summary = text::decode(&inflated, format, now, &extra, limits, batch);
-        app.buffers.give_body(inflated);
-        summary
-    };
-    take(app, request, &decode).await
-}
-
+/// From a body as sent to a batch.
 type Decode<'a> = &'a (dyn Fn(&App, &[u8], &mut WriteBatch) -> Result<Summary, varve_protocol::Error> + Sync);
 
-/// Reads, decodes and stores; the answer says what was refused.
-async fn take(app: Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Answer {
+/// Reads, decodes and stores.
+async fn take(app: &Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Result<Outcome, ApiError> {
     app.store()?;
     let begin = app.elapsed();
     let name = request::tenant_name(request.headers())?;
     let limits = &app.settings.limits;
     let limit = BodyLimit { bytes_max: limits.body_bytes_max, setting: "body_bytes_max" };
-    let body = body::read(&app, request, limit).await?;
+    let body = body::read(app, request, limit).await?;
     let _permit = match tokio::time::timeout(WAIT_MAX, app.writes.acquire()).await {
         Ok(Ok(permit)) => permit,
         _ => {
@@ -88,15 +50,20 @@ async fn take(app: Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Answ
         }
     };
     let mut batch = app.buffers.batch();
-    let mut work = || decode(&app, body.bytes(), &mut batch);
+    let mut work = || decode(app, body.bytes(), &mut batch);
     let summary = if body.bytes().len() < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
     app.metrics.write_body_bytes.add(body.bytes().len() as u64);
     drop(body);
     let summary = summary.inspect_err(|_| app.metrics.writes_malformed.add(1))?;
-    let tenant = ingest::tenant(&app, &name).await?;
-    let outcome = store(&app, tenant, batch, &summary).await?;
+    let tenant = ingest::tenant(app, &name).await?;
+    let outcome = store(app, tenant, batch, &summary).await?;
     app.metrics.write_seconds.observe(app.elapsed().saturating_sub(begin).as_secs_f64());
-    if outcome.refused.is_empty() { Ok(no_content()) } else { Err(ApiError::bad_data(refusal_text(&outcome, limits))) }
+    Ok(outcome)
+}
+
+/// 204 when all is stored, else the 400 that says what is not.
+fn answer(outcome: &Outcome, limits: &Limits) -> Response<Body> {
+    if outcome.refused.is_empty() { no_content() } else { ApiError::bad_data(refusal_text(outcome, limits)).response() }
 }
 
 /// Stores a decoded batch, its metadata included.
@@ -126,6 +93,7 @@ pub async fn store(
             None => outcome.refused.push(kind),
         }
     }
+    outcome.warnings.extend(summary.warnings.iter().cloned());
     app.metrics.samples_accepted.add(outcome.accepted);
     for kind in &outcome.refused {
         app.metrics.count_refused(kind.reason, kind.samples);
@@ -166,16 +134,19 @@ impl Encoding {
     }
 }
 
+/// Decompresses into `out`, whose memory is used again; what it holds is overwritten, so it need not be empty.
 fn inflate(
     encoding: Encoding,
     body: &[u8],
     limits: &Limits,
     mut out: Vec<u8>,
 ) -> Result<Vec<u8>, varve_protocol::Error> {
-    out.clear();
     let bytes_max = usize::try_from(limits.decompressed_bytes_max).unwrap_or(usize::MAX);
     match encoding {
-        Encoding::Identity => out.extend_from_slice(body),
+        Encoding::Identity => {
+            out.clear();
+            out.extend_from_slice(body);
+        }
         Encoding::Snappy => inflate::snappy(body, bytes_max, &mut out)?,
         Encoding::Gzip => inflate::gzip(body, bytes_max, &mut out)?,
         Encoding::Zstd => inflate::zstd(body, bytes_max, &mut out)?,
