@@ -9,6 +9,7 @@
 //! ```
 //! One algebra of matchers ([`select`]) over two stores, so that head and segments cannot answer differently.
 
+pub(crate) mod idset;
 pub mod memory;
 pub(crate) mod postings;
 pub(crate) mod select;

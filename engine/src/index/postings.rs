@@ -18,6 +18,7 @@
 use bitpacking::{BitPacker, BitPacker4x};
 use roaring::RoaringBitmap;
 
+use super::idset::Ids;
 use super::varint::{Input, put};
 use crate::codec::Malformed;
 
@@ -158,7 +159,7 @@ pub(crate) fn encode(ids: &[u32], out: &mut Vec<u8>) {
 }
 
 /// Adds the ids of the list at the beginning of `bytes` to `into`. Every id is below `ids_end`.
-pub(crate) fn decode(bytes: &[u8], ids_end: u32, into: &mut RoaringBitmap) -> Result<(), Malformed> {
+pub(crate) fn decode(bytes: &[u8], ids_end: u32, into: &mut impl Ids) -> Result<(), Malformed> {
     let mut input = Input::new(bytes);
     let tag = input.byte()?;
     if tag == 2 {
@@ -167,7 +168,7 @@ pub(crate) fn decode(bytes: &[u8], ids_end: u32, into: &mut RoaringBitmap) -> Re
         if bitmap.max().is_some_and(|max| max >= ids_end) {
             return Err(Malformed("postings name a series that is not there"));
         }
-        *into |= bitmap;
+        into.add_bitmap(bitmap);
         return Ok(());
     }
     if tag > 2 {
@@ -206,9 +207,7 @@ pub(crate) fn decode(bytes: &[u8], ids_end: u32, into: &mut RoaringBitmap) -> Re
     if ids.last().is_some_and(|&last| last >= ids_end) {
         return Err(Malformed("postings name a series that is not there"));
     }
-    let bitmap = RoaringBitmap::from_sorted_iter(ids).map_err(|_| Malformed("postings are not sorted"))?;
-    *into |= bitmap;
-    Ok(())
+    into.add_sorted(ids)
 }
 
 #[cfg(test)]

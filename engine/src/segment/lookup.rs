@@ -12,6 +12,7 @@ use super::reader::Segment;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::index::Texts;
+use crate::index::idset::{IdSet, Ids};
 use crate::index::postings::{self, Place};
 use crate::index::select::{TermSource, select};
 use crate::index::terms::Terms;
@@ -48,15 +49,15 @@ impl TenantTerms<'_> {
         }
     }
 
-    fn add(&self, place: Place, into: &mut RoaringBitmap) -> Result<()> {
+    fn add(&self, place: Place, into: &mut impl Ids) -> Result<()> {
         let ids = self.meta.first_series..self.meta.end_series();
         match place {
             Place::One(id) if ids.contains(&id) => {
-                into.insert(id);
+                into.add(id);
                 Ok(())
             }
             Place::Run { first, count } if ids.contains(&first) && count <= ids.end - first => {
-                into.insert_range(first..first + count);
+                into.add_run(first, count);
                 Ok(())
             }
             Place::List(address) => {
@@ -98,9 +99,11 @@ impl TermSource for TenantTerms<'_> {
     }
 
     fn scan(&self, name: &str, prefix: &[u8], wanted: &dyn Fn(&str) -> bool, into: &mut RoaringBitmap) -> Result<()> {
+        let mut found = IdSet::new(self.meta.first_series..self.meta.end_series());
         let walked = self.terms.each_value(name, prefix, &mut |value, place| {
-            if wanted(value) { self.add(place, into).map_err(Fault::Error) } else { Ok(()) }
+            if wanted(value) { self.add(place, &mut found).map_err(Fault::Error) } else { Ok(()) }
         });
+        found.add_to(into);
         walked.map_err(|fault| self.fault(fault))
     }
 }
