@@ -195,6 +195,24 @@ pub enum AggregateOp {
 }
 
 impl AggregateOp {
+    /// All of them.
+    pub const ALL: &[AggregateOp] = &[
+        AggregateOp::Sum,
+        AggregateOp::Avg,
+        AggregateOp::Min,
+        AggregateOp::Max,
+        AggregateOp::Count,
+        AggregateOp::Group,
+        AggregateOp::Stddev,
+        AggregateOp::Stdvar,
+        AggregateOp::TopK,
+        AggregateOp::BottomK,
+        AggregateOp::CountValues,
+        AggregateOp::Quantile,
+        AggregateOp::LimitK,
+        AggregateOp::LimitRatio,
+    ];
+
     /// The word of the language.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -271,6 +289,28 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// All of them.
+    pub const ALL: &[BinaryOp] = &[
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Mod,
+        BinaryOp::Pow,
+        BinaryOp::Atan2,
+        BinaryOp::Eq,
+        BinaryOp::Ne,
+        BinaryOp::Lt,
+        BinaryOp::Le,
+        BinaryOp::Gt,
+        BinaryOp::Ge,
+        BinaryOp::And,
+        BinaryOp::Or,
+        BinaryOp::Unless,
+        BinaryOp::TrimUpper,
+        BinaryOp::TrimLower,
+    ];
+
     /// The operator as written.
     pub fn as_str(self) -> &'static str {
         match self {

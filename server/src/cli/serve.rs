@@ -28,6 +28,7 @@ pub(super) fn command() -> Command {
             Kind::Count => "NUMBER",
             Kind::Switch => "BOOL",
             Kind::Text => "TEXT",
+            Kind::Names => "NAMES",
         };
         let default = pretty(setting.kind, &(setting.show)(&defaults));
         let flag = Arg::new(setting.key())
@@ -47,6 +48,8 @@ pub(super) fn command() -> Command {
                 .value_parser(PossibleValuesParser::new(["true", "false"]))
                 .num_args(0..=1)
                 .default_missing_value("true"),
+            // As in Prometheus, the flag may be given several times.
+            Kind::Names => flag.action(ArgAction::Append),
             _ => flag,
         }
     });
@@ -56,7 +59,10 @@ pub(super) fn command() -> Command {
 /// Runs the server until a signal stops it.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let file = matches.get_one::<PathBuf>("config");
-    let given = |setting: &config::Setting| matches.get_one::<String>(&setting.key()).cloned();
+    let given = |setting: &config::Setting| {
+        let values = matches.get_many::<String>(&setting.key())?;
+        Some(values.map(String::as_str).collect::<Vec<_>>().join(","))
+    };
     let settings = match config::load(file.map(PathBuf::as_path), &given) {
         Ok(settings) => settings,
         Err(error) => return fail(error),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::settings::{Setting, Settings, TABLE};
+use super::value::Kind;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,11 @@ fn take_key(settings: &mut Settings, path: &Path, key: &str, value: &toml::Value
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Boolean(switch) => switch.to_string(),
+        toml::Value::Array(values) if setting.kind == Kind::Names => {
+            let names = values.iter().map(|value| value.as_str());
+            let names: Option<Vec<&str>> = names.collect();
+            names.ok_or_else(|| wrong("expected a list of texts".to_owned()))?.join(",")
+        }
         _ => return Err(wrong("expected a text, a whole number, true or false".to_owned())),
     };
     (setting.take)(settings, &text).map_err(wrong)
@@ -105,6 +111,9 @@ mod tests {
                 .unwrap();
         assert_eq!(settings.server.listen, "0.0.0.0:1");
         assert!(!settings.server.self_scrape);
+        let listed = from_toml("enable_feature = [\"use-start-timestamps\", \"promql-duration-expr\"]").unwrap();
+        assert!(listed.server.enable_feature.of_queries().start_timestamps);
+        assert!(from_toml("enable_feature = [1]").is_err());
         assert_eq!(settings.limits.query_ms_max, 5_000);
         assert_eq!(settings.limits.series_max, 7);
     }

@@ -4,9 +4,11 @@
 //! `varve serve --help` and its row in `docs/config.md` all come from there.
 
 pub mod docs;
+pub mod feature;
 pub mod load;
 pub mod settings;
 pub mod value;
 
+pub use feature::EnabledFeatures;
 pub use load::{LoadError, load};
 pub use settings::{ServerSettings, Setting, Settings, TABLE};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use varve_engine::EngineSettings;
 use varve_model::Limits;
 
+use super::feature::EnabledFeatures;
 use super::value::{Field, Kind};
 
 /// Settings of the server itself: addresses, threads, timeouts.
@@ -24,6 +25,8 @@ pub struct ServerSettings {
     pub self_scrape_ms: u64,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
+    /// What Prometheus has behind `--enable-feature`.
+    pub enable_feature: EnabledFeatures,
     /// Open connections.
     pub http_connections_max: u32,
     /// How long a connection may wait for (the rest of) a request's head.
@@ -55,6 +58,7 @@ impl Default for ServerSettings {
             self_scrape: true,
             self_scrape_ms: 15_000,
             lookback_ms: 300_000,
+            enable_feature: EnabledFeatures::default(),
             http_connections_max: 10_000,
             http_idle_ms_max: 60_000,
             http_body_ms_max: 30_000,
@@ -142,6 +146,7 @@ settings! {
     self_scrape: Switch = "Whether the server writes its own metrics into itself (job `varve`; tenant `_varve`, which `anonymous` sees too).";
     self_scrape_ms: Millis = "How often it does.";
     lookback_ms: Millis = "How far back an instant selector looks for a sample; a query's `lookback_delta` overrides it.";
+    enable_feature: Names = "Features that change answers, as Prometheus names them, with commas between: `promql-delayed-name-removal`, `use-start-timestamps`, `type-and-unit-labels`. Its other names are taken, too: what they turn on is always on here, or without a meaning.";
     http_connections_max: Count = "Open connections; beyond them a connection is answered 503. Also bounded by the limit on open files.";
     http_idle_ms_max: Millis = "How long a connection may wait for the (rest of the) head of its next request.";
     http_body_ms_max: Millis = "How long the body of a request may take to arrive; a slower one is answered 408.";

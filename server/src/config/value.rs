@@ -18,6 +18,8 @@ pub enum Kind {
     Switch,
     /// Any text.
     Text,
+    /// Names with commas between them.
+    Names,
 }
 
 /// A type a setting's field may have.
@@ -106,12 +108,12 @@ fn parse_number(kind: Kind, text: &str) -> Result<u64, String> {
             number.parse::<u64>().ok()?.checked_mul(*scale)
         }),
         Kind::Millis => parse_duration_ms(&plain).and_then(|ms| u64::try_from(ms).ok()),
-        Kind::Count | Kind::Switch | Kind::Text => None,
+        Kind::Count | Kind::Switch | Kind::Text | Kind::Names => None,
     };
     parsed.ok_or_else(|| match kind {
         Kind::Bytes => format!("{text:?} is not a number of bytes such as 1048576 or 64MiB"),
         Kind::Millis => format!("{text:?} is neither a number of milliseconds nor a duration such as 15s or 30d"),
-        Kind::Count | Kind::Switch | Kind::Text => format!("{text:?} is not a whole number"),
+        Kind::Count | Kind::Switch | Kind::Text | Kind::Names => format!("{text:?} is not a whole number"),
     })
 }
 
@@ -161,7 +163,7 @@ pub fn pretty(kind: Kind, text: &str) -> String {
     match kind {
         Kind::Bytes => largest(&[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]),
         Kind::Millis => largest(&[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)]),
-        Kind::Count | Kind::Switch | Kind::Text => None,
+        Kind::Count | Kind::Switch | Kind::Text | Kind::Names => None,
     }
     .unwrap_or_else(|| text.to_owned())
 }

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod cors;
 pub mod error;
 pub mod families;
+pub mod features;
 pub mod federate;
 pub mod ingest;
 pub mod json;
@@ -85,7 +86,7 @@ routes! {
     "/api/v1/targets" GET status::targets;
     "/api/v1/scrape_pools" GET status::scrape_pools;
     "/api/v1/alertmanagers" GET status::alertmanagers;
-    "/api/v1/features" GET status::features;
+    "/api/v1/features" GET features::features;
     "/api/v1/notifications" GET status::notifications;
     "/api/v1/notifications/live" GET status::notifications_live;
     "/api/v1/status/buildinfo" GET status::buildinfo;

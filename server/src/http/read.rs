@@ -134,6 +134,7 @@ async fn evaluate(
     work::run(&app, timeout, move |app, budget, out| {
         let begin = app.elapsed();
         let expr = parse(app, params.text("query"))?;
+        let asked = RangeRequest { features: app.settings.server.enable_feature.of_queries(), ..asked };
         let store = app.store()?;
         let source = app.snapshot()?;
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;

@@ -75,11 +75,6 @@ pub async fn alertmanagers(_: Arc<App>, _: Request<Body>) -> Answer {
     fixed(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
 }
 
-/// `/api/v1/features`: no optional feature of Prometheus is claimed.
-pub async fn features(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed("{}")
-}
-
 /// `/api/v1/notifications`: none.
 pub async fn notifications(_: Arc<App>, _: Request<Body>) -> Answer {
     fixed("[]")
