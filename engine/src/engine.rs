@@ -321,7 +321,7 @@ impl Engine {
     pub fn status(&self) -> EngineStatus {
         let inner = &*self.inner;
         let state = inner.state.load();
-        let mut status = EngineStatus::default();
+        let mut status = EngineStatus { block_cache: inner.cache.status(), ..EngineStatus::default() };
         for (partition, heads) in state.shards.iter().enumerate() {
             let figures = inner.figures(partition as u32);
             let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
@@ -339,6 +339,8 @@ impl Engine {
                 samples_accepted: get(&figures.samples_accepted),
                 samples_refused: get(&figures.samples_refused),
                 samples_late: get(&figures.samples_late),
+                exemplars_accepted: get(&figures.exemplars_accepted),
+                head_exemplars: heads.all().map(|head| head.exemplars.len()).sum(),
                 log_bytes_appended: get(&figures.log_bytes_appended),
                 syncs: get(&figures.syncs),
                 turns_failed: get(&figures.turns_failed),
@@ -361,6 +363,8 @@ impl Engine {
             status.segments += 1;
             status.segment_bytes += entry.bytes;
             status.segment_samples += entry.samples;
+            let exemplars = &live.segment.meta().exemplars;
+            status.segment_exemplars += exemplars.iter().map(|about| about.exemplars).sum::<u64>();
             let level = usize::from(entry.level);
             if status.levels.len() <= level {
                 status.levels.resize(level + 1, 0);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use varve_model::write::WriteSeries;
+use varve_model::write::{WriteExemplar, WriteSeries};
 use varve_model::{Histogram, Labels, Limits, Millis, RefusalReason, SeriesHash, TenantId, WriteBatch};
 use varve_wal::{FileId, From, Offset, PartitionId, PartitionWriter, RecordHeader};
 
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::head::registry::{Known, Registry};
 use crate::head::table::SeriesTable;
 use crate::head::{FrozenHead, Head};
-use crate::record::metrics::{Decoder, Encoder};
+use crate::record::metrics::{Decoder, Encoder, sound_start};
 use crate::record::{Entry, Exemplar, KIND_METRICS, Rows};
 use crate::tenants::Tenant;
 use crate::write::{Applied, Refused, Write};
@@ -43,6 +43,7 @@ pub(crate) struct Figures {
     pub(crate) samples_accepted: AtomicU64,
     pub(crate) samples_refused: AtomicU64,
     pub(crate) samples_late: AtomicU64,
+    pub(crate) exemplars_accepted: AtomicU64,
     pub(crate) log_bytes_appended: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) turns_failed: AtomicU64,
@@ -112,6 +113,9 @@ struct Turn {
     /// Series with histograms in `rows`: a float of one that comes later needs the next record, for in a record
     /// histograms are the later ones.
     histograms: BTreeSet<u32>,
+    /// Exemplars of the turn, by series and by tenant: they count for the limits.
+    exemplars: BTreeMap<u32, usize>,
+    tenant_exemplars: BTreeMap<TenantId, u32>,
 }
 
 impl Shard {
@@ -169,6 +173,10 @@ impl Shard {
                 });
                 count(&self.figures.samples_accepted, accepted);
                 count(&self.figures.samples_refused, refused);
+                count(
+                    &self.figures.exemplars_accepted,
+                    answers.iter().flatten().map(|applied| applied.exemplars).sum(),
+                );
                 answers
             }
             Err(error) => {
@@ -224,14 +232,19 @@ impl Shard {
             oldest: tenant.horizon(now, settings.retention_ms).unwrap_or(Millis::MIN),
             newest: now.saturating_add(self.inner.limits.future_ms_max),
         };
-        let mut exemplar_ids = BTreeMap::new();
+        let mut exemplar_ids: BTreeMap<u32, std::result::Result<u32, RefusalReason>> = BTreeMap::new();
         for &index in &write.series {
             let Some(series) = batch.series.get(index as usize) else { continue };
             let id = match self.resolve(&tenant, batch, series) {
                 Ok(id) => id,
                 Err(reason) => {
                     let samples = (series.samples.len() + series.histograms.len()) as u32;
-                    applied.refused.push(Refused { series: index, samples, reason });
+                    if samples > 0 || batch.exemplars.is_empty() {
+                        applied.refused.push(Refused { series: index, samples, reason });
+                    }
+                    if !batch.exemplars.is_empty() {
+                        exemplar_ids.insert(index, Err(reason));
+                    }
                     continue;
                 }
             };
@@ -246,52 +259,94 @@ impl Shard {
             let (from, to) = (series.samples.start as usize, series.samples.end as usize);
             let times = batch.times.get(from..to).unwrap_or_default();
             let values = batch.values.get(from..to).unwrap_or_default();
-            self.gather_floats(index, id, times, values, bounds, turn, &mut applied);
+            let starts = batch.starts.get(from..to.min(batch.starts.len())).unwrap_or_default();
+            self.gather_floats(index, id, (times, values, starts), bounds, turn, &mut applied);
             let (from, to) = (series.histograms.start as usize, series.histograms.end as usize);
-            for (time, histogram) in batch.histograms.get(from..to).unwrap_or_default() {
+            for (at, (time, histogram)) in batch.histograms.get(from..to).unwrap_or_default().iter().enumerate() {
                 let refused = bounds.refuse(*time).or_else(|| contradicts(histogram));
                 if let Some(reason) = refused {
-                    refuse(&mut applied, index, reason);
+                    refuse(&mut applied.refused, index, reason);
                     continue;
                 }
                 turn.bytes += 128 + 8 * (histogram.positive.len() + histogram.negative.len());
                 turn.rows.histograms.push((id, *time, histogram.clone()));
+                turn.rows.set_histogram_start(sound_start(*time, batch.histogram_start(from + at)));
                 turn.histograms.insert(id);
                 applied.accepted += 1;
             }
             if !batch.exemplars.is_empty() {
-                exemplar_ids.insert(index, id);
+                exemplar_ids.insert(index, Ok(id));
             }
         }
         for exemplar in &batch.exemplars {
+            // Those of series that other shards own are not there.
             let Some(&id) = exemplar_ids.get(&exemplar.series) else { continue };
-            if bounds.refuse(exemplar.time).is_some() {
-                continue;
+            let kept = id.and_then(|id| self.gather_exemplar(&tenant, id, batch, exemplar, bounds, turn));
+            match kept {
+                Ok(()) => applied.exemplars += 1,
+                Err(reason) => refuse(&mut applied.exemplars_refused, exemplar.series, reason),
             }
-            let (from, to) = (exemplar.labels.start as usize, exemplar.labels.end as usize);
-            let labels = batch.bytes.get(from..to).unwrap_or_default().to_vec();
-            turn.bytes += labels.len() + 32;
-            turn.rows.exemplars.push(Exemplar { series: id, time: exemplar.time, value: exemplar.value, labels });
         }
         applied
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the inner loop of gather, apart for its length alone")]
+    fn gather_exemplar(
+        &mut self,
+        tenant: &Tenant,
+        id: u32,
+        batch: &WriteBatch,
+        sent: &WriteExemplar,
+        bounds: Bounds,
+        turn: &mut Turn,
+    ) -> std::result::Result<(), RefusalReason> {
+        if let Some(reason) = bounds.refuse(sent.time) {
+            return Err(reason);
+        }
+        let (from, to) = (sent.labels.start as usize, sent.labels.end as usize);
+        let bytes = batch.bytes.get(from..to).unwrap_or_default();
+        let labels = Labels::from_label_bytes(bytes).map_err(|_| RefusalReason::InvalidLabels)?;
+        let limits = &self.inner.limits;
+        let chars: usize = labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
+        if chars > limits.exemplar_label_chars_max as usize {
+            return Err(RefusalReason::ExemplarLabelsTooLong);
+        }
+        let exemplar = varve_model::Exemplar { labels, time: sent.time, value: sent.value };
+        let held = &self.live.exemplars;
+        // Senders repeat the last one until there is a new one.
+        if held.contains(id, &exemplar) {
+            return Ok(());
+        }
+        let waiting = turn.exemplars.entry(id).or_default();
+        let all = turn.tenant_exemplars.entry(tenant.id).or_default();
+        if held.of_series(id) + *waiting >= limits.exemplars_per_series_max as usize
+            || held.of_tenant(tenant.id) + *all >= limits.exemplars_per_tenant_max
+        {
+            return Err(RefusalReason::TooManyExemplars);
+        }
+        (*waiting, *all) = (*waiting + 1, *all + 1);
+        let labels = exemplar.labels.as_label_bytes().to_vec();
+        turn.bytes += labels.len() + 32;
+        turn.rows.exemplars.push(Exemplar { series: id, time: sent.time, value: sent.value, labels });
+        if turn.bytes > RECORD_BYTES_MAX {
+            self.seal(turn);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn gather_floats(
         &mut self,
         index: u32,
         id: u32,
-        times: &[Millis],
-        values: &[f64],
+        (times, values, starts): (&[Millis], &[f64], &[Millis]),
         bounds: Bounds,
         turn: &mut Turn,
         applied: &mut Applied,
     ) {
         let mut begun = turn.rows.times.len();
-        for (&time, &value) in times.iter().zip(values) {
+        for (at, (&time, &value)) in times.iter().zip(values).enumerate() {
             if let Some(reason) = bounds.refuse(time) {
-                refuse(applied, index, reason);
+                refuse(&mut applied.refused, index, reason);
                 continue;
             }
             if turn.bytes > RECORD_BYTES_MAX {
@@ -302,6 +357,10 @@ impl Shard {
             turn.bytes += 12;
             turn.rows.times.push(time);
             turn.rows.values.push(value);
+            // Nobody pays for what is not there.
+            if let Some(&start) = starts.get(at) {
+                turn.rows.set_start(sound_start(time, start));
+            }
             applied.accepted += 1;
         }
         end_entry(&mut turn.rows, id, begun);
@@ -312,6 +371,7 @@ impl Shard {
         turn.bytes = 0;
         turn.histograms.clear();
         if !turn.rows.is_empty() {
+            turn.rows.align_starts();
             let tenant = turn.rows.tenant;
             let mut next = self.spare.pop().unwrap_or_default();
             next.clear();
@@ -477,7 +537,7 @@ impl Shard {
 
     /// Begins a new head behind the live one, which waits for its flush from now on.
     fn freeze(&mut self, now: Millis) {
-        if self.live.samples() == 0 {
+        if self.live.begun().is_none() {
             return;
         }
         let next = Arc::new(Head::new(self.live.epoch + 1, self.next));
@@ -527,11 +587,15 @@ impl Shard {
         let mut file = None;
         let mut rows = Rows::default();
         let mut samples = 0;
+        let mut expected = None;
         while let Some(batch) = cursor.next()? {
             if file != Some(batch.file) {
                 decoder.reset();
                 file = Some(batch.file);
+            } else if expected != Some(batch.offset.0) {
+                decoder.missed();
             }
+            expected = Some(batch.offset.0 + u64::from(batch.header.records));
             if batch.header.kind != KIND_METRICS {
                 continue;
             }
@@ -586,10 +650,10 @@ fn end_entry(rows: &mut Rows, id: u32, begun: usize) {
 
 /// Notes a refused sample; of one series and reason they are counted together.
 #[cold]
-fn refuse(applied: &mut Applied, series: u32, reason: RefusalReason) {
-    match applied.refused.last_mut() {
+fn refuse(refused: &mut Vec<Refused>, series: u32, reason: RefusalReason) {
+    match refused.last_mut() {
         Some(last) if last.series == series && last.reason == reason => last.samples += 1,
-        _ => applied.refused.push(Refused { series, samples: 1, reason }),
+        _ => refused.push(Refused { series, samples: 1, reason }),
     }
 }
 

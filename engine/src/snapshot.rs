@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use varve_model::{Column, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
+use varve_model::{Column, Exemplar, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
 
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::Head;
-use crate::head::registry::Registry;
+use crate::head::registry::{Known, Registry};
 use crate::index::Texts;
 use crate::segment::ReadScratch;
 use crate::state::{Heads, LiveSegment, State};
@@ -276,6 +276,54 @@ impl Snapshot {
             }
         }
         Ok(Texts::union(lists))
+    }
+
+    /// The exemplars in `range` of the tenant's series that satisfy all matchers of one of the `selectors`: series in
+    /// order of labels, exemplars in order of time, then value, then labels, duplicates dropped.
+    /// [`Error::Limit`] when there are more than `max`.
+    pub fn exemplars(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        max: u64,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
+            for tenant in self.seen_by(tenant) {
+                let overlap = |live: &&Arc<LiveSegment>| live.entry.range.overlaps(&range);
+                for live in self.state.version.of(partition as u32).filter(overlap) {
+                    let mut add = |entry: crate::segment::exemplars::Entry| {
+                        found.entry(entry.labels).or_default().extend(entry.exemplars);
+                    };
+                    live.segment.exemplars(tenant, selectors, range, &mut add)?;
+                }
+                let heads: Vec<&Arc<Head>> = heads.all().filter(|head| head.exemplars.len() > 0).collect();
+                if heads.is_empty() {
+                    continue;
+                }
+                let known: BTreeMap<u32, Known> =
+                    selectors.iter().flat_map(|matchers| registry.select(tenant, matchers)).collect();
+                for (id, known) in &known {
+                    for head in heads.iter().filter(|head| known.born <= head.epoch) {
+                        let own = head.exemplars.read(*id, range);
+                        if !own.is_empty() {
+                            found.entry(known.labels.clone()).or_default().extend(own);
+                        }
+                    }
+                }
+            }
+            let got = found.values().map(Vec::len).sum::<usize>() as u64;
+            if got > max {
+                let setting = "limits.query_exemplars_max";
+                return Err(Error::Limit { limit: "exemplars of a query", max, got, setting });
+            }
+        }
+        for exemplars in found.values_mut() {
+            exemplars.sort_by(Exemplar::order);
+            exemplars.dedup();
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// Where a tenant's live series go, `top` entries a list.

@@ -17,6 +17,10 @@ pub struct EngineStatus {
     pub segment_bytes: u64,
     /// Samples in live segments.
     pub segment_samples: u64,
+    /// Exemplars in live segments.
+    pub segment_exemplars: u64,
+    /// Figures of the cache of segment blocks.
+    pub block_cache: crate::segment::cache::CacheStatus,
     /// Segments per level, index = level.
     pub levels: Vec<u64>,
     /// Segments moved to quarantine since the engine was opened.
@@ -56,6 +60,10 @@ pub struct ShardStatus {
     pub samples_refused: u64,
     /// Samples that came behind a newer one of their series since the engine was opened.
     pub samples_late: u64,
+    /// Exemplars accepted since the engine was opened.
+    pub exemplars_accepted: u64,
+    /// Exemplars in the live head and frozen heads.
+    pub head_exemplars: u64,
     /// Log bytes appended since the engine was opened.
     pub log_bytes_appended: u64,
     /// Syncs since the engine was opened.

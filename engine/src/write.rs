@@ -24,6 +24,10 @@ pub struct Applied {
     pub accepted: u64,
     /// What was refused, in order of series.
     pub refused: Vec<Refused>,
+    /// Exemplars that are durable and visible; one that was there already counts.
+    pub exemplars: u64,
+    /// Exemplars that were refused, in the order sent; `samples` counts exemplars.
+    pub exemplars_refused: Vec<Refused>,
 }
 
 /// Samples of one series that were refused.

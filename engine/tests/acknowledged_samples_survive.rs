@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use varve_engine::{Engine, EngineSettings, Shard, Write, route};
+use varve_engine::{Engine, EngineSettings, Shard, Snapshot, Write, route};
 use varve_model::{Column, Histogram, Labels, Limits, TenantId, TenantName, TimeRange, WriteBatch};
 use varve_vfs::Nanos;
 use varve_vfs::fault::{Fault, Faults};
@@ -30,13 +30,33 @@ enum Value {
     Histogram(u64),
 }
 
+/// The start timestamp that is written beside a value: some have none, some have one of their own, many share one.
+fn start_of(value: Value) -> i64 {
+    let (Value::Float(bits) | Value::Histogram(bits)) = value;
+    match bits % 5 {
+        0 => 0,
+        1 => START - (bits % 1_000_000) as i64,
+        _ => START - 86_400_000,
+    }
+}
+
 /// What was written at one time of one series, in order; whether it was acknowledged.
 type Writes = Vec<(Value, bool)>;
 type Key = (u32, u64);
 
+/// Time, value and trace of an exemplar; whether it was acknowledged.
+type Exemplars = BTreeMap<(i64, u64, u64), bool>;
+
+/// What a batch says: samples, and exemplars by series.
+struct Said {
+    samples: Vec<(u64, i64, Value)>,
+    exemplars: Vec<(u64, (i64, u64, u64))>,
+}
+
 #[derive(Default)]
 struct Model {
     series: BTreeMap<Key, BTreeMap<i64, Writes>>,
+    exemplars: BTreeMap<Key, Exemplars>,
     tenants: BTreeMap<TenantId, u32>,
 }
 
@@ -121,9 +141,10 @@ impl World {
         }
     }
 
-    fn draw_batch(&mut self) -> (WriteBatch, Vec<(u64, i64, Value)>) {
+    fn draw_batch(&mut self) -> (WriteBatch, Said) {
         let mut batch = WriteBatch::default();
         let mut said = Vec::new();
+        let mut exemplars = Vec::new();
         for _ in 0..1 + self.random.below(6) {
             let series = self.random.below(SERIES);
             let labels = labels(series);
@@ -143,7 +164,9 @@ impl World {
                         _ => self.random.below(100_000) as f64,
                     };
                     batch.push_sample(time, value);
-                    said.push((series, time, Value::Float(value.to_bits())));
+                    let value = Value::Float(value.to_bits());
+                    batch.set_start(start_of(value));
+                    said.push((series, time, value));
                 }
                 time += match self.random.below(4) {
                     0 => 0,
@@ -155,11 +178,18 @@ impl World {
                 if let Value::Histogram(sum) = value {
                     let histogram = Histogram { sum: f64::from_bits(sum), ..Histogram::default() };
                     batch.push_histogram(time, histogram);
+                    batch.set_histogram_start(start_of(value));
                     said.push((series, time, value));
                 }
             }
+            if self.random.chance(1, 5) {
+                let (time, value, trace) = (self.draw_time(), self.random.below(3), self.random.below(3));
+                let trace_id = trace.to_string();
+                batch.push_exemplar([("trace_id", trace_id.as_str())].into_iter(), time, value as f64);
+                exemplars.push((series, (time, value, trace)));
+            }
         }
-        (batch, said)
+        (batch, Said { samples: said, exemplars })
     }
 
     /// Several requests of several tenants, each to the shards that own its series.
@@ -167,7 +197,7 @@ impl World {
         let now = now(&self.clock);
         let partitions = life.engine.partitions();
         let mut turns: Vec<Vec<Write>> = (0..partitions).map(|_| Vec::new()).collect();
-        let mut said: Vec<Vec<Vec<(Key, i64, Value)>>> = (0..partitions).map(|_| Vec::new()).collect();
+        let mut said: Vec<Vec<(u32, Said)>> = (0..partitions).map(|_| Vec::new()).collect();
         for _ in 0..1 + self.random.below(3) {
             let name = self.random.below(3) as u32;
             let tenant = match life.engine.tenant(&TenantName::parse(&format!("tenant-{name}")).unwrap()) {
@@ -179,14 +209,18 @@ impl World {
             };
             let known = *self.model.tenants.entry(tenant).or_insert(name);
             self.check(known == name, "a tenant has the id of another");
-            let (batch, samples) = self.draw_batch();
+            let (batch, all) = self.draw_batch();
             let batch = Arc::new(batch);
             for (partition, series) in route(&batch, partitions).into_iter().enumerate() {
                 if series.is_empty() {
                     continue;
                 }
-                let own = samples.iter().filter(|(s, ..)| labels(*s).hash().partition(partitions) == partition as u32);
-                said[partition].push(own.map(|(s, time, value)| ((name, *s), *time, *value)).collect());
+                let owns = |series: u64| labels(series).hash().partition(partitions) == partition as u32;
+                let own = Said {
+                    samples: all.samples.iter().filter(|(series, ..)| owns(*series)).copied().collect(),
+                    exemplars: all.exemplars.iter().filter(|(series, _)| owns(*series)).copied().collect(),
+                };
+                said[partition].push((name, own));
                 turns[partition].push(Write { tenant, batch: Arc::clone(&batch), series });
             }
         }
@@ -196,15 +230,20 @@ impl World {
             }
             let answers = shard.turn(&writes, now);
             self.check(answers.len() == writes.len(), "an answer a write");
-            for (answer, said) in answers.into_iter().zip(said) {
-                let accepted = answer.as_ref().map(|applied| applied.accepted);
-                self.tell(format!("write {} samples to {}: {accepted:?}", said.len(), shard.partition()));
-                if let Ok(accepted) = accepted {
-                    self.check(accepted == said.len() as u64, "a sample was refused");
+            for (answer, (name, said)) in answers.into_iter().zip(said) {
+                let accepted = answer.as_ref().map(|applied| (applied.accepted, applied.exemplars));
+                self.tell(format!("write {} samples to {}: {accepted:?}", said.samples.len(), shard.partition()));
+                if let Ok((accepted, exemplars)) = accepted {
+                    self.check(accepted == said.samples.len() as u64, "a sample was refused");
+                    self.check(exemplars == said.exemplars.len() as u64, "an exemplar was refused");
                 }
-                for (key, time, value) in said {
-                    let writes = self.model.series.entry(key).or_default().entry(time).or_default();
+                for (series, time, value) in said.samples {
+                    let writes = self.model.series.entry((name, series)).or_default().entry(time).or_default();
                     writes.push((value, answer.is_ok()));
+                }
+                for (series, exemplar) in said.exemplars {
+                    *self.model.exemplars.entry((name, series)).or_default().entry(exemplar).or_default() |=
+                        answer.is_ok();
                 }
             }
         }
@@ -254,11 +293,15 @@ impl World {
                     self.check(last == Some((time, value.to_bits())), "newest");
                 }
                 let mut samples = BTreeMap::new();
-                for (time, value) in column.times.iter().zip(&column.values) {
-                    samples.insert(*time, Value::Float(value.to_bits()));
+                for (at, (time, value)) in column.times.iter().zip(&column.values).enumerate() {
+                    let value = Value::Float(value.to_bits());
+                    self.check(column.start(at) == start_of(value), "start timestamp of a float");
+                    samples.insert(*time, value);
                 }
-                for (time, histogram) in &column.histograms {
-                    let before = samples.insert(*time, Value::Histogram(histogram.sum.to_bits()));
+                for (at, (time, histogram)) in column.histograms.iter().enumerate() {
+                    let value = Value::Histogram(histogram.sum.to_bits());
+                    self.check(column.histogram_start(at) == start_of(value), "start timestamp of a histogram");
+                    let before = samples.insert(*time, value);
                     self.check(before.is_none(), "a float and a histogram of one time");
                 }
                 let twice = seen.insert((name, series), samples);
@@ -288,6 +331,53 @@ impl World {
         }
         self.check(seen.values().all(BTreeMap::is_empty), "a series that nobody wrote");
         self.model.series = model;
+        for tenant in &status.tenants {
+            let name: u32 = tenant.name.as_str().trim_start_matches("tenant-").parse().unwrap();
+            self.compare_exemplars(&snapshot, tenant.id, name, horizons.get(&name).copied(), reborn);
+        }
+    }
+
+    /// Exemplars that were acknowledged are there, others may be in the next life; none twice, none invented.
+    fn compare_exemplars(
+        &mut self,
+        snapshot: &Snapshot,
+        tenant: TenantId,
+        name: u32,
+        horizon: Option<i64>,
+        reborn: bool,
+    ) {
+        let horizon = horizon.unwrap_or(i64::MIN);
+        let mut seen: BTreeMap<u64, Vec<(i64, u64, u64)>> = BTreeMap::new();
+        for (labels, exemplars) in snapshot.exemplars(tenant, &[vec![]], TimeRange::ALL, 10_000).unwrap() {
+            let series: u64 = labels.get("instance").unwrap().parse().unwrap();
+            self.check(labels == self::labels(series), "labels of exemplars");
+            let plain = exemplars.iter().map(|exemplar| {
+                let trace = exemplar.labels.get("trace_id").unwrap().parse().unwrap();
+                (exemplar.time, exemplar.value as u64, trace)
+            });
+            let plain: Vec<_> = plain.filter(|(time, ..)| *time >= horizon).collect();
+            self.check(plain.is_sorted_by(|a, b| a < b), "exemplars ascend, each once");
+            self.check(seen.insert(series, plain).is_none(), "a series has exemplars twice");
+        }
+        let mut model = std::mem::take(&mut self.model.exemplars);
+        for series in 0..SERIES {
+            let own = model.entry((name, series)).or_default();
+            let found = seen.remove(&series).unwrap_or_default();
+            own.retain(|(time, ..), _| *time >= horizon);
+            for exemplar in &found {
+                let known = own.get(exemplar).copied();
+                let fits = known.is_some_and(|acknowledged| acknowledged || reborn);
+                self.check(fits, &format!("{name} {series}: exemplar {exemplar:?} is there, written {known:?}"));
+            }
+            for (exemplar, acknowledged) in own.iter() {
+                let fits = !acknowledged || found.contains(exemplar);
+                self.check(fits, &format!("{name} {series}: exemplar {exemplar:?} is lost"));
+            }
+            if reborn {
+                *own = found.into_iter().map(|exemplar| (exemplar, true)).collect();
+            }
+        }
+        self.model.exemplars = model;
     }
 
     fn draw_fault(&mut self) -> (Faults, &'static str) {

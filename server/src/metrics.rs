@@ -65,7 +65,7 @@ struct RouteCount {
     micros: Counter,
 }
 
-const REASONS: [RefusalReason; 9] = [
+const REASONS: [RefusalReason; 11] = [
     RefusalReason::InvalidLabels,
     RefusalReason::NoName,
     RefusalReason::TooManyLabels,
@@ -75,6 +75,8 @@ const REASONS: [RefusalReason; 9] = [
     RefusalReason::TooFarInFuture,
     RefusalReason::TooOld,
     RefusalReason::InvalidHistogram,
+    RefusalReason::TooManyExemplars,
+    RefusalReason::ExemplarLabelsTooLong,
 ];
 
 fn reason_word(reason: RefusalReason) -> &'static str {
@@ -88,6 +90,8 @@ fn reason_word(reason: RefusalReason) -> &'static str {
         RefusalReason::TooFarInFuture => "too_far_in_future",
         RefusalReason::TooOld => "too_old",
         RefusalReason::InvalidHistogram => "invalid_histogram",
+        RefusalReason::TooManyExemplars => "too_many_exemplars",
+        RefusalReason::ExemplarLabelsTooLong => "exemplar_labels_too_long",
     }
 }
 

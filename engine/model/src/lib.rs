@@ -1,5 +1,6 @@
 //! The words of Varve as types: plain data, no files, no threads, no wire formats.
 
+pub mod exemplar;
 pub mod histogram;
 pub mod labels;
 pub mod limit;
@@ -8,6 +9,7 @@ pub mod sample;
 pub mod tenant;
 pub mod write;
 
+pub use exemplar::Exemplar;
 pub use histogram::Histogram;
 pub use labels::{Labels, LabelsBuilder, SeriesHash};
 pub use limit::{Limits, RefusalReason};

@@ -56,6 +56,14 @@ pub struct Limits {
     pub regex_bytes_max: u32,
     /// Metric families whose metadata is kept, per tenant.
     pub metadata_per_tenant_max: u32,
+    /// Exemplars of one series that wait in memory for their flush.
+    pub exemplars_per_series_max: u32,
+    /// Exemplars of one tenant that wait in memory for their flush, per shard.
+    pub exemplars_per_tenant_max: u32,
+    /// Characters of an exemplar's label names and values together.
+    pub exemplar_label_chars_max: u32,
+    /// Exemplars in one answer.
+    pub query_exemplars_max: u64,
 }
 
 impl Default for Limits {
@@ -86,6 +94,10 @@ impl Default for Limits {
             query_text_bytes_max: 1 << 20,
             regex_bytes_max: 4 << 20,
             metadata_per_tenant_max: 50_000,
+            exemplars_per_series_max: 1_000,
+            exemplars_per_tenant_max: 100_000,
+            exemplar_label_chars_max: 128,
+            query_exemplars_max: 100_000,
         }
     }
 }
@@ -111,4 +123,9 @@ pub enum RefusalReason {
     TooOld,
     /// A histogram that contradicts itself.
     InvalidHistogram,
+    /// An exemplar beyond `exemplars_per_series_max` or `exemplars_per_tenant_max`: it may be sent again after the next
+    /// flush.
+    TooManyExemplars,
+    /// An exemplar whose labels have more characters than `exemplar_label_chars_max`.
+    ExemplarLabelsTooLong,
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use regex_automata::meta::Regex;
 
+use crate::labels::Labels;
+
 /// The operator of a matcher.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum MatchOp {
@@ -61,6 +63,11 @@ impl Matcher {
             (MatchOp::NotRegex, Some(regex)) => !regex.is_match(value),
             (MatchOp::Regex | MatchOp::NotRegex, None) => false,
         }
+    }
+
+    /// Whether a series with these labels satisfies the condition.
+    pub fn selects(&self, labels: &Labels) -> bool {
+        self.matches(labels.get(&self.name).unwrap_or(""))
     }
 
     /// Whether a series without the label satisfies the condition.

@@ -47,6 +47,17 @@ impl TimeRange {
     }
 }
 
+fn align(starts: &mut Vec<Millis>, len: usize) {
+    if starts.is_empty() {
+        return;
+    }
+    if starts.iter().all(|&start| start == 0) {
+        starts.clear();
+    } else {
+        starts.resize(len, 0);
+    }
+}
+
 /// A series' samples over some time as columns: ascending unique times. Float samples and histogram samples are
 /// apart; a time occurs in one of the two only. Reused by its owner: `clear`, fill, read.
 #[derive(Clone, Default, Debug)]
@@ -82,6 +93,13 @@ impl Column {
     /// Start timestamp of histogram sample `index`; 0 when it is unknown.
     pub fn histogram_start(&self, index: usize) -> Millis {
         self.histogram_starts.get(index).copied().unwrap_or(0)
+    }
+
+    /// Brings the start timestamps to one per sample where some are known, to none where all are 0: what the fields
+    /// promise, after samples were added or removed at the end.
+    pub fn align_starts(&mut self) {
+        align(&mut self.starts, self.times.len());
+        align(&mut self.histogram_starts, self.histograms.len());
     }
 
     /// Samples of both kinds.

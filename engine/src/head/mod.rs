@@ -8,8 +8,10 @@
 //!   replay rebuilds the same head.
 //! * A head holds what was applied from one offset on up to another: when it is frozen nothing is added any more, and a
 //!   new head with the next epoch begins there.
+//! * Exemplars of a series may be there without a sample of it.
 //! * An id means one series in all heads from the epoch on in which it was given out ([`registry`]).
 
+pub(crate) mod exemplars;
 pub(crate) mod registry;
 pub(crate) mod series;
 pub(crate) mod table;
@@ -17,9 +19,10 @@ pub(crate) mod table;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use varve_model::{Column, Millis, TimeRange};
+use varve_model::{Column, Exemplar, Labels, Millis, TimeRange};
 
 use crate::record::{Entry, Rows};
+use exemplars::Exemplars;
 use series::{Copied, Series};
 
 /// Series in a stripe; a power of two.
@@ -59,6 +62,7 @@ pub(crate) struct Head {
     /// Offset at which it begins.
     pub(crate) first: u64,
     stripes: RwLock<Vec<Option<Arc<Stripe>>>>,
+    pub(crate) exemplars: Exemplars,
     bytes: AtomicU64,
     samples: AtomicU64,
     min_time: AtomicI64,
@@ -73,6 +77,7 @@ impl Head {
             epoch,
             first,
             stripes: RwLock::default(),
+            exemplars: Exemplars::default(),
             bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             min_time: AtomicI64::new(Millis::MAX),
@@ -110,7 +115,7 @@ impl Head {
             min = min.min(time);
             max = max.max(time);
         }
-        let mut rest = (&rows.times[..], &rows.values[..]);
+        let mut rest = (&rows.times[..], &rows.values[..], &rows.starts[..]);
         let mut entries = &rows.entries[..];
         while let Some(first) = entries.first() {
             let stripe_of = |id: u32| id as usize / STRIPE_SERIES;
@@ -125,32 +130,42 @@ impl Head {
                     let count = (entry.count as usize).min(rest.0.len()).min(rest.1.len());
                     let (times, times_after) = rest.0.split_at(count);
                     let (values, values_after) = rest.1.split_at(count);
-                    rest = (times_after, values_after);
-                    let (late, bytes) = series.push_floats(times, values);
+                    let (starts, starts_after) = rest.2.split_at(count.min(rest.2.len()));
+                    rest = (times_after, values_after, starts_after);
+                    let (late, bytes) = series.push_floats(times, values, starts);
                     counts.late += late;
                     counts.bytes += bytes;
                 }
             }
             entries = others;
         }
-        for (id, time, histogram) in &rows.histograms {
+        for (at, (id, time, histogram)) in rows.histograms.iter().enumerate() {
             min = min.min(*time);
             max = max.max(*time);
             let stripe = self.stripe_to_write(*id as usize / STRIPE_SERIES);
             let mut stripe = stripe.lock();
             let series = slot(&mut stripe, *id, &mut counts.bytes);
-            let (late, bytes) = series.push_histogram(*time, histogram);
+            let start = rows.histogram_starts.get(at).copied().unwrap_or(0);
+            let (late, bytes) = series.push_histogram(*time, histogram, start);
             counts.late += u64::from(late);
             counts.bytes += bytes;
+        }
+        for exemplar in &rows.exemplars {
+            // What the shard logged is well-formed.
+            let Ok(labels) = Labels::from_label_bytes(&exemplar.labels) else { continue };
+            let exemplar_of = Exemplar { labels, time: exemplar.time, value: exemplar.value };
+            counts.bytes += self.exemplars.insert(rows.tenant, exemplar.series, exemplar_of).unwrap_or(0);
         }
         if rows.samples() > 0 {
             self.min_time.fetch_min(min, Ordering::Relaxed);
             self.max_time.fetch_max(max, Ordering::Relaxed);
-            self.begun.fetch_min(now, Ordering::Relaxed);
             self.samples.fetch_add(rows.samples(), Ordering::Relaxed);
+            counts.newest = max;
+        }
+        if !rows.is_empty() {
+            self.begun.fetch_min(now, Ordering::Relaxed);
             let bytes = self.bytes().saturating_add_signed(counts.bytes);
             self.bytes.store(bytes, Ordering::Relaxed);
-            counts.newest = max;
         }
         counts
     }

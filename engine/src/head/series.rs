@@ -6,6 +6,8 @@
 //!   chunks, and among late samples the one that came last wins.
 //! * A float that comes removes a histogram of its time; so a histogram that is there wins over floats of its time.
 
+use std::collections::BTreeMap;
+
 use varve_model::{Column, Histogram, Millis, TimeRange};
 
 use crate::codec::gorilla::{self, Appender};
@@ -33,6 +35,59 @@ struct Side {
     histograms: Vec<(Millis, Histogram)>,
     /// Late samples at which to compact next.
     compact_at: usize,
+    starts: Starts,
+}
+
+/// Start timestamps of a series' samples; those that are not told are unknown (0).
+#[derive(Clone, Debug, Default)]
+struct Starts {
+    /// Of the chunks' samples: from this time on it is that one. Ascending; constant starts are one entry.
+    runs: Vec<(Millis, Millis)>,
+    /// Of late samples.
+    late: BTreeMap<Millis, Millis>,
+    /// Of histograms.
+    histograms: BTreeMap<Millis, Millis>,
+}
+
+impl Starts {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.late.is_empty() && self.histograms.is_empty()
+    }
+
+    /// A sample was added to the chunks.
+    #[inline]
+    fn ascended(&mut self, time: Millis, start: Millis) -> i64 {
+        if self.runs.last().map_or(0, |(_, last)| *last) == start {
+            return 0;
+        }
+        self.runs.push((time, start));
+        size_of::<(Millis, Millis)>() as i64
+    }
+
+    /// Keeps the start of a late sample or of a histogram; the last one told counts.
+    fn tell(map: &mut BTreeMap<Millis, Millis>, time: Millis, start: Millis) -> i64 {
+        // A node's share and some room.
+        const ENTRY_BYTES: i64 = 32;
+        let (known, told) = match start {
+            0 => (map.remove(&time).is_some(), false),
+            start => (map.insert(time, start).is_some(), true),
+        };
+        ENTRY_BYTES * (i64::from(told) - i64::from(known))
+    }
+
+    /// What `range` needs of it.
+    fn of(&self, range: TimeRange) -> Starts {
+        let some = |map: &BTreeMap<Millis, Millis>| map.range(range.min..=range.max).map(|(t, s)| (*t, *s)).collect();
+        let first = self.runs.partition_point(|(from, _)| *from <= range.min).saturating_sub(1);
+        let last = self.runs.partition_point(|(from, _)| *from <= range.max);
+        let runs = self.runs.get(first..last).unwrap_or_default().to_vec();
+        Starts { runs, late: some(&self.late), histograms: some(&self.histograms) }
+    }
+
+    fn of_chunks(&self, time: Millis) -> Millis {
+        let at = self.runs.partition_point(|(from, _)| *from <= time).checked_sub(1);
+        at.and_then(|at| self.runs.get(at)).map_or(0, |(_, start)| *start)
+    }
 }
 
 /// One series' samples in a head.
@@ -69,12 +124,16 @@ impl Series {
 
     /// Adds samples; returns how many were late and by how many bytes the series grew.
     #[inline]
-    pub(crate) fn push_floats(&mut self, times: &[Millis], values: &[f64]) -> (u64, i64) {
+    pub(crate) fn push_floats(&mut self, times: &[Millis], values: &[f64], starts: &[Millis]) -> (u64, i64) {
         let before = self.open.heap_bytes() as i64;
         let (mut late, mut bytes) = (0, 0);
-        for (&time, &value) in times.iter().zip(values) {
+        if self.side.is_none() && starts.iter().any(|&start| start != 0) {
+            self.side = Some(Box::default());
+            bytes += size_of::<Side>() as i64;
+        }
+        for (at, (&time, &value)) in times.iter().zip(values).enumerate() {
             if self.open.last_time().is_some_and(|last| time <= last) {
-                bytes += self.push_late(time, value);
+                bytes += self.push_late(time, value, starts.get(at).copied().unwrap_or(0));
                 late += 1;
                 continue;
             }
@@ -84,6 +143,7 @@ impl Series {
             self.open.push(time, value);
             if let Some(side) = &mut self.side {
                 bytes -= side.remove_histogram(time);
+                bytes += side.starts.ascended(time, starts.get(at).copied().unwrap_or(0));
             }
         }
         (late, bytes + self.open.heap_bytes() as i64 - before)
@@ -106,12 +166,15 @@ impl Series {
     }
 
     #[cold]
-    fn push_late(&mut self, time: Millis, value: f64) -> i64 {
+    fn push_late(&mut self, time: Millis, value: f64, start: Millis) -> i64 {
         let had_side = self.side.is_some();
         let side = self.side.get_or_insert_default();
         let before = side.late.capacity();
         let mut bytes = if had_side { 0 } else { size_of::<Side>() as i64 };
         bytes -= side.remove_histogram(time);
+        if start != 0 || !side.starts.late.is_empty() {
+            bytes += Starts::tell(&mut side.starts.late, time, start);
+        }
         match side.late.last_mut() {
             Some(last) if last.0 == time => last.1 = value,
             _ => side.late.push((time, value)),
@@ -124,12 +187,15 @@ impl Series {
     }
 
     /// Adds a histogram; returns whether it did not ascend and by how many bytes the series grew.
-    pub(crate) fn push_histogram(&mut self, time: Millis, histogram: &Histogram) -> (bool, i64) {
+    pub(crate) fn push_histogram(&mut self, time: Millis, histogram: &Histogram, start: Millis) -> (bool, i64) {
         let had_side = self.side.is_some();
         let ascends = self.open.last_time().is_none_or(|last| time > last);
         let side = self.side.get_or_insert_default();
         let mut bytes = if had_side { 0 } else { size_of::<Side>() as i64 };
         bytes += histogram_bytes(histogram);
+        if start != 0 || !side.starts.histograms.is_empty() {
+            bytes += Starts::tell(&mut side.starts.histograms, time, start);
+        }
         match side.histograms.binary_search_by_key(&time, |(time, _)| *time) {
             Ok(at) => {
                 if let Some(old) = side.histograms.get_mut(at) {
@@ -194,6 +260,9 @@ impl Series {
         if let Some(side) = &self.side {
             out.late.extend(side.late.iter().filter(|(time, _)| range.contains(*time)));
             out.histograms.extend(side.histograms.iter().filter(|(time, _)| range.contains(*time)).cloned());
+            if !side.starts.is_empty() {
+                out.starts = side.starts.of(range);
+            }
         }
     }
 }
@@ -202,7 +271,10 @@ impl Side {
     /// Removes the histogram of a time; returns its bytes.
     fn remove_histogram(&mut self, time: Millis) -> i64 {
         match self.histograms.binary_search_by_key(&time, |(time, _)| *time) {
-            Ok(at) => histogram_bytes(&self.histograms.remove(at).1),
+            Ok(at) => {
+                let told = Starts::tell(&mut self.starts.histograms, time, 0);
+                histogram_bytes(&self.histograms.remove(at).1) - told
+            }
             Err(_) => 0,
         }
     }
@@ -227,6 +299,7 @@ pub(crate) struct Copied {
     chunks: Vec<(usize, usize)>,
     late: Vec<(Millis, f64)>,
     histograms: Vec<(Millis, Histogram)>,
+    starts: Starts,
 }
 
 impl Copied {
@@ -253,10 +326,33 @@ impl Copied {
             let values: Vec<f64> = self.late.iter().map(|(_, value)| *value).collect();
             merge_later(begin, &times, &values, column);
         }
+        let histograms_begin = column.histograms.len();
         if !self.histograms.is_empty() {
             drop_floats_at(begin, &self.histograms, column);
             column.histograms.extend(self.histograms);
         }
+        if !self.starts.is_empty() || !column.starts.is_empty() || !column.histogram_starts.is_empty() {
+            self.starts.fill(begin, histograms_begin, &self.late, column);
+        }
+    }
+}
+
+impl Starts {
+    /// Sets the start timestamps of the floats from `begin` on and the histograms from `histograms_begin` on; `late`
+    /// are the late samples in order of times.
+    fn fill(&self, begin: usize, histograms_begin: usize, late: &[(Millis, f64)], column: &mut Column) {
+        column.starts.resize(begin, 0);
+        column.starts.extend(column.times.get(begin..).unwrap_or_default().iter().map(|time| {
+            match late.binary_search_by_key(time, |(time, _)| *time) {
+                Ok(_) => self.late.get(time).copied().unwrap_or(0),
+                Err(_) => self.of_chunks(*time),
+            }
+        }));
+        column.histogram_starts.resize(histograms_begin, 0);
+        let histograms = column.histograms.get(histograms_begin..).unwrap_or_default();
+        let starts = histograms.iter().map(|(time, _)| self.histograms.get(time).copied().unwrap_or(0));
+        column.histogram_starts.extend(starts);
+        column.align_starts();
     }
 }
 
@@ -324,6 +420,11 @@ mod tests {
         column.times.into_iter().zip(column.values).collect()
     }
 
+    /// A start timestamp of every other value; those of neighbours are often the same.
+    fn start(value: u32) -> Millis {
+        if value % 2 == 0 { 0 } else { Millis::from(value / 100) + 7 }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -340,11 +441,12 @@ mod tests {
                 let time = if ascending && i % 7 != 0 { i as i64 } else { time };
                 if kind == 0 {
                     let histogram = Histogram { sum: f64::from(value), ..Histogram::default() };
-                    bytes += series.push_histogram(time, &histogram).1;
+                    bytes += series.push_histogram(time, &histogram, start(value)).1;
                     floats.remove(&time);
                     histograms.insert(time, histogram);
                 } else {
-                    bytes += series.push_floats(&[time], &[f64::from(value)]).1;
+                    let start = [start(value)];
+                    bytes += series.push_floats(&[time], &[f64::from(value)], if start == [0] { &[] } else { &start }).1;
                     histograms.remove(&time);
                     floats.insert(time, f64::from(value));
                 }
@@ -360,6 +462,13 @@ mod tests {
             let found: Vec<i64> = column.histograms.iter().map(|(time, _)| *time).collect();
             let wanted: Vec<i64> = histograms.range(range.min..=range.max).map(|(time, _)| *time).collect();
             prop_assert_eq!(found, wanted);
+            for (i, (_, value)) in expected.iter().enumerate() {
+                prop_assert_eq!(column.start(i), start(*value as u32));
+            }
+            for (i, (_, histogram)) in column.histograms.iter().enumerate() {
+                prop_assert_eq!(column.histogram_start(i), start(histogram.sum as u32));
+            }
+            prop_assert!(column.starts.is_empty() || column.starts.len() == column.times.len());
             if histograms.is_empty() {
                 prop_assert_eq!(series.newest(), floats.last_key_value().map(|(t, v)| (*t, *v)));
             } else if let Some(newest) = series.newest() {
@@ -373,8 +482,8 @@ mod tests {
     fn rewriting_one_time_does_not_grow() {
         let mut series = Series::default();
         for i in 0..10_000 {
-            series.push_floats(&[5], &[f64::from(i)]);
-            series.push_floats(&[i64::from(i % 3)], &[f64::from(i)]);
+            series.push_floats(&[5], &[f64::from(i)], &[]);
+            series.push_floats(&[i64::from(i % 3)], &[f64::from(i)], &[]);
         }
         assert!(series.side.as_ref().unwrap().late.capacity() <= 4 * LATE_COMPACT);
         assert_eq!(read(&series, TimeRange::ALL), [(0, 9999.0), (1, 9997.0), (2, 9998.0), (5, 9999.0)]);

@@ -5,8 +5,8 @@
 //! sender that repeats itself is one run of numbers.
 //!
 //! ```text
-//! record  := version strings series numbers counts times values histograms exemplars
-//! version    u8 = 1
+//! record  := version strings series numbers counts times values histograms exemplars [starts]
+//! version    u8: 1, or 2 when the record has start timestamps
 //! strings    varint first number, varint how many, each: varint bytes, bytes
 //! series     varint first number, varint how many, each: varint labels, per label: varint name, varint value (string
 //!            numbers), in order of names
@@ -19,6 +19,9 @@
 //!            others are zero; 9 to 14: 1 to 6 bytes of a zigzag integer
 //! histograms varint how many; if any: each zigzag number delta, zigzag time delta; varint bytes, histogram chunk
 //! exemplars  varint how many, each: zigzag number delta, zigzag time delta, f64, varint bytes, label bytes
+//! starts     runs until all samples are covered, floats first, then histograms: varint code, varint samples; code 0 is
+//!            the start that the file said of the series before (unknown at first), 1 is unknown, others are
+//!            2 + zigzag (time - start)
 //! ```
 //! Invariants:
 //! * A reader that missed a record (damage) knows so by the first numbers: what it cannot name it skips and counts,
@@ -36,6 +39,8 @@ use crate::codec::histogram;
 
 /// Version of the record format.
 const VERSION: u8 = 1;
+/// Version of a record that has start timestamps.
+const VERSION_STARTS: u8 = 2;
 
 /// What the current log file knows of a series; kept in the series table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,6 +70,8 @@ pub(crate) struct Encoder {
     new_strings: Vec<u8>,
     new_series: Vec<u8>,
     numbers: Vec<u32>,
+    /// Start timestamp that the file said last, by series number; empty as long as it said none.
+    starts: Vec<i64>,
 }
 
 impl Encoder {
@@ -77,6 +84,7 @@ impl Encoder {
             new_strings: Vec::new(),
             new_series: Vec::new(),
             numbers: Vec::new(),
+            starts: Vec::new(),
         }
     }
 
@@ -85,6 +93,7 @@ impl Encoder {
         self.forget();
         self.strings_before = 0;
         self.series = 0;
+        self.starts.clear();
     }
 
     /// What was encoded last was not written: all is declared again, under new numbers should the file be the same.
@@ -109,7 +118,7 @@ impl Encoder {
         let histogram_numbers: Vec<u32> = rows.histograms.iter().map(|(id, ..)| self.number(*id, table)).collect();
         let exemplar_numbers: Vec<u32> = rows.exemplars.iter().map(|e| self.number(e.series, table)).collect();
 
-        out.push(VERSION);
+        out.push(if rows.has_starts() { VERSION_STARTS } else { VERSION });
         number::push(out, u64::from(self.strings_before + first_string));
         number::push(out, u64::from(self.strings.len() - first_string));
         out.extend_from_slice(&self.new_strings);
@@ -122,6 +131,48 @@ impl Encoder {
         encode_values(&rows.values, out);
         encode_histograms(&rows.histograms, &histogram_numbers, out);
         encode_exemplars(&rows.exemplars, &exemplar_numbers, out);
+        if rows.has_starts() {
+            let numbers = std::mem::take(&mut self.numbers);
+            self.encode_starts(rows, &numbers, &histogram_numbers, out);
+            self.numbers = numbers;
+        }
+    }
+
+    /// A start says itself again for nothing: what the file said of the series last is kept.
+    fn encode_starts(&mut self, rows: &Rows, numbers: &[u32], histogram_numbers: &[u32], out: &mut Vec<u8>) {
+        let floats =
+            rows.entries.iter().zip(numbers).flat_map(|(entry, &n)| std::iter::repeat_n(n, entry.count as usize));
+        let floats = floats.zip(&rows.times).enumerate().map(|(i, (n, &time))| (n, time, rows.starts.get(i)));
+        let histograms = rows.histograms.iter().zip(histogram_numbers).enumerate();
+        let histograms = histograms.map(|(i, ((_, time, _), &n))| (n, *time, rows.histogram_starts.get(i)));
+        let mut run: Option<(u64, u64)> = None;
+        for (number, time, start) in floats.chain(histograms) {
+            let code = self.start_code(number, time, start.copied().unwrap_or(0));
+            match &mut run {
+                Some((same, samples)) if *same == code => *samples += 1,
+                _ => {
+                    if let Some((code, samples)) = run.replace((code, 1)) {
+                        number::push(out, code);
+                        number::push(out, samples);
+                    }
+                }
+            }
+        }
+        if let Some((code, samples)) = run {
+            number::push(out, code);
+            number::push(out, samples);
+        }
+    }
+
+    fn start_code(&mut self, number: u32, time: i64, start: i64) -> u64 {
+        let place = number as usize;
+        if self.starts.len() <= place {
+            self.starts.resize(place + 1, 0);
+        }
+        let Some(last) = self.starts.get_mut(place) else { return 0 };
+        let code = if *last == start { 0 } else { start_code(time, start) };
+        *last = start;
+        code
     }
 
     #[inline]
@@ -343,6 +394,24 @@ fn encode_exemplars(exemplars: &[Exemplar], numbers: &[u32], out: &mut Vec<u8>) 
     }
 }
 
+/// A start that is told anew. The distance to the sample is small where each sample has a start of its own.
+fn start_code(time: i64, start: i64) -> u64 {
+    if start == 0 { 1 } else { number::zigzag(time.wrapping_sub(start)).checked_add(2).unwrap_or(1) }
+}
+
+/// What a code that is not 0 says.
+fn start_of(code: u64, time: i64) -> i64 {
+    if code == 1 { 0 } else { time.wrapping_sub(number::unzigzag(code.wrapping_sub(2))) }
+}
+
+/// The start timestamp of a sample as records and segments keep it: 0 (unknown) where it lies absurdly far from its
+/// sample.
+#[inline]
+pub(crate) fn sound_start(time: i64, start: i64) -> i64 {
+    let near = time.checked_sub(start).is_some_and(|distance| distance.unsigned_abs() < 1 << 62);
+    if near { start } else { 0 }
+}
+
 /// Id that stands for a series whose declaration was lost.
 const LOST: u32 = u32::MAX;
 
@@ -399,6 +468,12 @@ pub(crate) struct Decoder {
     /// Series ids by place.
     series: Vec<u32>,
     label_bytes: Vec<u8>,
+    /// Start timestamp that the file said last, by series place; empty as long as it said none.
+    starts: Vec<i64>,
+    /// Places of the series of all entries and histograms of the record at hand, when it has start timestamps.
+    places: Vec<u32>,
+    keep_places: bool,
+    skipped: Rows,
 }
 
 /// Gives ids to declared series.
@@ -411,6 +486,12 @@ impl Decoder {
         self.strings.clear();
         self.series_numbers.clear();
         self.series.clear();
+        self.starts.clear();
+    }
+
+    /// Records of the file are missing: what they may have said of start timestamps is unknown until it is told anew.
+    pub(crate) fn missed(&mut self) {
+        self.starts.clear();
     }
 
     /// Takes in what a record declares and, into `rows` (cleared first), what it says; without `rows` only the
@@ -423,19 +504,43 @@ impl Decoder {
         rows: Option<&mut Rows>,
     ) -> Result<u64, Malformed> {
         let mut reader = Reader::new(payload);
-        if reader.byte()? != VERSION {
+        let version = reader.byte()?;
+        if version != VERSION && version != VERSION_STARTS {
             return Err(Malformed("unknown version of a metrics record"));
         }
         self.read_strings(&mut reader)?;
         self.read_series(&mut reader, tenant, resolve)?;
-        let Some(rows) = rows else { return Ok(0) };
+        self.keep_places = version == VERSION_STARTS;
+        let read = match rows {
+            Some(rows) => self.read_rows(&mut reader, tenant, rows),
+            // What it says of start timestamps counts for the records behind it.
+            None if version == VERSION_STARTS => {
+                let mut skipped = std::mem::take(&mut self.skipped);
+                let read = self.read_rows(&mut reader, tenant, &mut skipped);
+                skipped.clear();
+                self.skipped = skipped;
+                read.map(|_| 0)
+            }
+            None => Ok(0),
+        };
+        if read.is_err() {
+            self.missed();
+        }
+        read
+    }
+
+    fn read_rows(&mut self, reader: &mut Reader<'_>, tenant: TenantId, rows: &mut Rows) -> Result<u64, Malformed> {
         rows.clear();
         rows.tenant = tenant;
-        self.read_entries(&mut reader, rows)?;
-        read_times(&mut reader, rows)?;
-        read_values(&mut reader, rows)?;
-        self.read_histograms(&mut reader, rows)?;
-        self.read_exemplars(&mut reader, rows)?;
+        self.places.clear();
+        self.read_entries(reader, rows)?;
+        read_times(reader, rows)?;
+        read_values(reader, rows)?;
+        self.read_histograms(reader, rows)?;
+        self.read_exemplars(reader, rows)?;
+        if self.keep_places {
+            self.read_starts(reader, rows)?;
+        }
         if !reader.is_empty() {
             return Err(Malformed("bytes behind a metrics record"));
         }
@@ -506,10 +611,48 @@ impl Decoder {
     }
 
     #[inline]
-    fn id(&self, number: i64) -> Result<u32, Malformed> {
+    fn id(&self, number: i64) -> Result<(u32, u32), Malformed> {
         let number = u32::try_from(number).map_err(|_| Malformed("series number wider than 32 bits"))?;
         // A record behind a lost one may use what that declared.
-        Ok(self.series_numbers.place(number).and_then(|place| self.series.get(place)).copied().unwrap_or(LOST))
+        let place = self.series_numbers.place(number);
+        let id = place.and_then(|place| self.series.get(place)).copied();
+        Ok((id.unwrap_or(LOST), place.map_or(LOST, |place| place as u32)))
+    }
+
+    fn read_starts(&mut self, reader: &mut Reader<'_>, rows: &mut Rows) -> Result<(), Malformed> {
+        rows.starts.resize(rows.times.len(), 0);
+        rows.histogram_starts.resize(rows.histograms.len(), 0);
+        self.starts.resize(self.series.len(), 0);
+        let (mut code, mut left) = (0u64, 0u64);
+        let mut unread = rows.samples();
+        let counts = rows.entries.iter().map(|entry| entry.count).chain(rows.histograms.iter().map(|_| 1));
+        let times = rows.times.iter().copied().chain(rows.histograms.iter().map(|(_, time, _)| *time));
+        let starts = rows.starts.iter_mut().chain(&mut rows.histogram_starts);
+        let mut samples = times.zip(starts);
+        for (&place, count) in self.places.iter().zip(counts) {
+            let mut none = 0;
+            let last = self.starts.get_mut(place as usize).unwrap_or(&mut none);
+            for (time, start) in samples.by_ref().take(count as usize) {
+                if left == 0 {
+                    (code, left) = (reader.number()?, reader.number()?);
+                    if left == 0 || left > unread {
+                        return Err(Malformed("run of start timestamps has a wrong length"));
+                    }
+                }
+                if code > 0 {
+                    *last = start_of(code, time);
+                }
+                *start = *last;
+                (left, unread) = (left - 1, unread - 1);
+            }
+        }
+        if rows.starts.iter().all(|&start| start == 0) {
+            rows.starts.clear();
+        }
+        if rows.histogram_starts.iter().all(|&start| start == 0) {
+            rows.histogram_starts.clear();
+        }
+        Ok(())
     }
 
     fn read_entries(&mut self, reader: &mut Reader<'_>, rows: &mut Rows) -> Result<(), Malformed> {
@@ -527,8 +670,11 @@ impl Decoder {
                 return Err(Malformed("run of series numbers has a wrong length"));
             }
             for i in 0..length as i64 {
-                let series = self.id(first.wrapping_add(i))?;
+                let (series, place) = self.id(first.wrapping_add(i))?;
                 rows.entries.push(Entry { series, count: 0 });
+                if self.keep_places {
+                    self.places.push(place);
+                }
             }
             expected = first.wrapping_add(length as i64);
         }
@@ -553,7 +699,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn read_histograms(&self, reader: &mut Reader<'_>, rows: &mut Rows) -> Result<(), Malformed> {
+    fn read_histograms(&mut self, reader: &mut Reader<'_>, rows: &mut Rows) -> Result<(), Malformed> {
         let count = reader.count(2)?;
         if count == 0 {
             return Ok(());
@@ -563,7 +709,11 @@ impl Decoder {
         for _ in 0..count {
             number = number.wrapping_add(reader.signed()?);
             time = time.wrapping_add(reader.signed()?);
-            keys.push((self.id(number)?, time));
+            let (id, place) = self.id(number)?;
+            keys.push((id, time));
+            if self.keep_places {
+                self.places.push(place);
+            }
         }
         let mut histograms = Vec::new();
         histogram::decode(reader.bytes()?, count, &mut histograms).map_err(|error| Malformed(error.0))?;
@@ -579,7 +729,7 @@ impl Decoder {
             time = time.wrapping_add(reader.signed()?);
             let value = reader.f64()?;
             let labels = reader.bytes()?.to_vec();
-            rows.exemplars.push(Exemplar { series: self.id(number)?, time, value, labels });
+            rows.exemplars.push(Exemplar { series: self.id(number)?.0, time, value, labels });
         }
         Ok(())
     }
@@ -664,14 +814,20 @@ fn drop_lost(rows: &mut Rows) -> u64 {
                 keep.entries.push(*entry);
                 keep.times.extend_from_slice(rows.times.get(at..end).unwrap_or_default());
                 keep.values.extend_from_slice(rows.values.get(at..end).unwrap_or_default());
+                keep.starts.extend_from_slice(rows.starts.get(at..end).unwrap_or_default());
             }
             at = end;
         }
         rows.entries = keep.entries;
         rows.times = keep.times;
         rows.values = keep.values;
+        rows.starts = keep.starts;
     }
     let before = rows.histograms.len();
+    if !rows.histogram_starts.is_empty() {
+        let mut lost = rows.histograms.iter().map(|(series, ..)| *series == LOST);
+        rows.histogram_starts.retain(|_| !lost.next().unwrap_or(false));
+    }
     rows.histograms.retain(|(series, ..)| *series != LOST);
     rows.exemplars.retain(|exemplar| exemplar.series != LOST);
     lost + (before - rows.histograms.len()) as u64

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! directory := header fields, totals, tenants, then per section: varint blocks, per block
-//!              varint (at - end of the section's previous block, 64 for the first), varint bytes, varint units
+//!              varint (at - end of the section's previous block, 64 for the first), varint bytes, varint units,
+//!              then the tenants that have exemplars
 //! ```
 //! A section's units (series, columns, bytes, tenants) are counted through its blocks, so the block of a unit is a
 //! binary search. A block costs 5 to 7 bytes here.
 
 use varve_model::{TenantId, TimeRange};
 
-use super::layout::{FRAME_BYTES, HEADER_BYTES, Section};
-use super::meta::{EMPTY, SegmentHeader, SegmentMeta, TenantMeta, join};
+use super::layout::{FRAME_BYTES, HEADER_BYTES, Section, VERSION};
+use super::meta::{EMPTY, ExemplarMeta, SegmentHeader, SegmentMeta, TenantMeta, join};
 use crate::codec::Malformed;
 use crate::index::postings::IDS_MAX;
 use crate::index::varint::{Input, put, put_signed};
@@ -73,7 +74,7 @@ impl Directory {
             put_signed(out, tenant.range.min);
             put_signed(out, tenant.range.max);
         }
-        for section in Section::ALL {
+        for section in Section::of_version(VERSION).iter().copied() {
             let blocks = self.blocks(section);
             put(out, blocks.len() as u64);
             let mut end = HEADER_BYTES as u64;
@@ -84,10 +85,23 @@ impl Directory {
                 end = block.at + u64::from(block.bytes);
             }
         }
+        put(out, meta.exemplars.len() as u64);
+        for about in &meta.exemplars {
+            put(out, u64::from(about.tenant.0));
+            put(out, about.exemplars);
+            put_signed(out, about.range.min);
+            put_signed(out, about.range.max);
+        }
     }
 
-    /// Decodes a directory that begins at byte `limit` of a file of `file_bytes`: every block ends at or before it.
-    pub(crate) fn decode(payload: &[u8], limit: u64, file_bytes: u64) -> Result<(Directory, SegmentMeta), Malformed> {
+    /// Decodes the directory of a file of this version; it begins at byte `limit` of `file_bytes`: every block ends at
+    /// or before it.
+    pub(crate) fn decode(
+        payload: &[u8],
+        version: u16,
+        limit: u64,
+        file_bytes: u64,
+    ) -> Result<(Directory, SegmentMeta), Malformed> {
         let mut input = Input::new(payload);
         let header = SegmentHeader {
             id: input.varint()?,
@@ -96,8 +110,15 @@ impl Directory {
             first: input.varint()?,
             last: input.varint()?,
         };
-        let mut meta =
-            SegmentMeta { header, range: EMPTY, series: 0, samples: 0, bytes: file_bytes, tenants: Vec::new() };
+        let mut meta = SegmentMeta {
+            header,
+            range: EMPTY,
+            series: 0,
+            samples: 0,
+            bytes: file_bytes,
+            tenants: Vec::new(),
+            exemplars: Vec::new(),
+        };
         for _ in 0..input.count()? {
             let tenant = TenantMeta {
                 tenant: TenantId(input.u32()?),
@@ -118,7 +139,7 @@ impl Directory {
             meta.tenants.push(tenant);
         }
         let mut directory = Directory::default();
-        for section in Section::ALL {
+        for section in Section::of_version(version).iter().copied() {
             let mut end = HEADER_BYTES as u64;
             let mut units_end = 0u64;
             for _ in 0..input.count()? {
@@ -131,6 +152,20 @@ impl Directory {
                 }
                 units_end = units_end.checked_add(units).ok_or(Malformed("units overflow"))?;
                 directory.push(section, at, bytes, units);
+            }
+        }
+        if version > 1 {
+            for _ in 0..input.count()? {
+                let about = ExemplarMeta {
+                    tenant: TenantId(input.u32()?),
+                    exemplars: input.varint()?,
+                    range: TimeRange { min: input.signed()?, max: input.signed()? },
+                };
+                if meta.exemplars.last().is_some_and(|before| before.tenant >= about.tenant) {
+                    return Err(Malformed("tenants of exemplars are not ascending"));
+                }
+                meta.range = join(meta.range, about.range);
+                meta.exemplars.push(about);
             }
         }
         input.end()?;

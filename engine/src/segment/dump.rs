@@ -79,18 +79,34 @@ impl Segment {
                         continue;
                     }
                 };
-                for chunk in chunks.get(row).unwrap_or_default() {
+                for (number, chunk) in chunks.get(row).unwrap_or_default().iter().enumerate() {
                     let kind = if chunk.histogram { "histograms" } else { "floats" };
                     let times = match self.column_row(&mut scratch, chunk.column) {
                         Ok(about) => format!("count {} times {}..={}", about.count, about.range.min, about.range.max),
                         Err(error) => error.to_string(),
                     };
+                    let starts = chunks.starts(row).get(number).filter(|starts| starts.bytes > 0);
+                    let starts = starts.map_or_else(String::new, |s| format!(" starts at {}+{}", s.address, s.bytes));
                     writeln!(
                         out,
-                        "    {kind} column {} values at {}+{} {times}",
+                        "    {kind} column {} values at {}+{}{starts} {times}",
                         chunk.column, chunk.address, chunk.bytes
                     )?;
                 }
+            }
+        }
+        for index in 0..self.directory.blocks(Section::Exemplars).len() {
+            match self.exemplar_block(index) {
+                Ok(entries) => {
+                    for entry in entries.unwrap_or_default() {
+                        for exemplar in &entry.exemplars {
+                            let (tenant, labels) = (entry.tenant.0, &entry.labels);
+                            let (own, value, time) = (&exemplar.labels, exemplar.value, exemplar.time);
+                            writeln!(out, "exemplar tenant {tenant} {labels} {own} {value} @{time}")?;
+                        }
+                    }
+                }
+                Err(error) => writeln!(out, "exemplars {error}")?,
             }
         }
         Ok(())

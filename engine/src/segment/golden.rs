@@ -1,14 +1,16 @@
-//! Golden: the segment of format version 1 that is read for ever, and its annotated bytes in `docs/format.md`.
+//! Golden: the segments of format versions 1 and 2 that are read for ever, and the annotated bytes of the newest in
+//! `docs/format.md`.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p varve-engine golden` rewrites both. Rewriting is right only while version 1 has not
-//! been released: afterwards a difference means that the writer changed, and the old file must still be read.
+//! `UPDATE_GOLDEN=1 cargo test -p varve-engine golden` rewrites the newest and the document. Rewriting is right only
+//! while version 2 has not been released: afterwards a difference means that the writer changed, and the old file must
+//! still be read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use varve_model::histogram::Span;
-use varve_model::{Column, Histogram, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TimeRange};
+use varve_model::{Column, Exemplar, Histogram, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TimeRange};
 use varve_vfs::{Env, Open};
 
 use super::layout::{FRAME_BYTES, HEADER_BYTES, Section, TRAILER_BYTES};
@@ -21,7 +23,35 @@ fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
+/// The exemplars of version 2.
+fn exemplars() -> Vec<(TenantId, Labels, Vec<Exemplar>)> {
+    let exemplar = |time, value, trace: &str| Exemplar { labels: Labels::from([("trace_id", trace)]), time, value };
+    vec![
+        (
+            TenantId(1),
+            Labels::from([("__name__", "requests_total"), ("job", "api")]),
+            vec![exemplar(1_700_000_014_000, 0.25, "a1"), exemplar(1_700_000_029_000, 1.5, "a2")],
+        ),
+        // Of a series without samples here, and older than all samples.
+        (TenantId(3), Labels::from([("__name__", "errors_total")]), vec![exemplar(1_699_999_999_000, 1.0, "b")]),
+    ]
+}
+
+/// What version 2 holds beside version 1: start timestamps of the first series and of the histogram.
 fn content() -> BTreeMap<(TenantId, Labels), Column> {
+    let mut content = content_1();
+    for column in content.values_mut() {
+        if column.values == [1.0, 4.0, 9.0, 16.0] {
+            column.starts = vec![1_699_999_000_000, 1_699_999_000_000, 1_700_000_020_000, 1_700_000_020_000];
+        }
+        if !column.histograms.is_empty() {
+            column.histogram_starts = vec![1_699_999_000_000];
+        }
+    }
+    content
+}
+
+fn content_1() -> BTreeMap<(TenantId, Labels), Column> {
     let times = vec![1_700_000_000_000, 1_700_000_015_000, 1_700_000_030_001, 1_700_000_045_000];
     let floats = |values: &[f64]| Column {
         times: times.clone(),
@@ -65,6 +95,9 @@ fn write() -> Vec<u8> {
     for ((tenant, labels), column) in content() {
         writer.add_series(tenant, &labels, &column).unwrap();
     }
+    for (tenant, labels, exemplars) in exemplars() {
+        writer.add_exemplars(tenant, &labels, &exemplars).unwrap();
+    }
     writer.finish().unwrap();
     read(&env, &path)
 }
@@ -93,23 +126,23 @@ fn annotate(bytes: &[u8]) -> String {
     let trailer = bytes.len() - TRAILER_BYTES;
     let directory = u64::from_le_bytes(bytes[trailer..trailer + 8].try_into().unwrap()) as usize;
     let mut regions = vec![
-        (0, "header: magic, version 1, kind 1, level 0, partition 1".to_owned()),
+        (0, "header: magic, version 2, kind 1, level 0, partition 1".to_owned()),
         (16, "id 42, first offset 1000".to_owned()),
         (32, "last offset 1016, reserved".to_owned()),
         (48, "reserved, crc".to_owned()),
         (directory, "frame of the directory: crc, bytes, encoding".to_owned()),
         (directory + FRAME_BYTES, "directory".to_owned()),
         (trailer, "trailer: directory at, its bytes, crc".to_owned()),
-        (trailer + 16, "version 1, kind 1, level 0, zero, magic".to_owned()),
+        (trailer + 16, "version 2, kind 1, level 0, zero, magic".to_owned()),
     ];
     assert_eq!(regions[3].0 + 16, HEADER_BYTES);
     for section in Section::ALL {
         for block in segment.directory.blocks(section) {
             let units = match section {
-                Section::Times | Section::Values | Section::Postings => "bytes",
+                Section::Times | Section::Values | Section::Postings | Section::Starts => "bytes",
                 Section::Columns => "columns",
                 Section::Terms => "tenants",
-                Section::Series | Section::Chunks => "series",
+                Section::Series | Section::Chunks | Section::Exemplars => "series",
             };
             let about = format!("{}: {units} {} to {}", section.name(), block.first, block.first + block.units);
             regions.push((block.at as usize, format!("frame of {}", section.name())));
@@ -133,7 +166,7 @@ fn annotate(bytes: &[u8]) -> String {
 #[test]
 fn golden_segment_is_what_the_writer_writes_and_the_document_shows() {
     let env = Env::os();
-    let (golden, document) = (path("tests/golden/v1/metrics.seg"), path("../docs/format.md"));
+    let (golden, document) = (path("tests/golden/v2/metrics.seg"), path("../docs/format.md"));
     let written = write();
     let text = String::from_utf8(read(&env, &document)).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();
@@ -144,32 +177,49 @@ fn golden_segment_is_what_the_writer_writes_and_the_document_shows() {
         replace(&env, &document, format!("{before}{BEGIN}{expected}{END}{after}").as_bytes());
         return;
     }
-    assert!(read(&env, &golden) == written, "the writer no longer writes the golden segment of version 1");
+    assert!(read(&env, &golden) == written, "the writer no longer writes the golden segment of version 2");
     assert!(shown == expected, "docs/format.md shows other bytes:\n{shown}");
 }
 
 #[test]
-fn golden_segment_is_read() {
+fn golden_segment_of_version_1_is_read() {
+    let segment = check("tests/golden/v1/metrics.seg", &content_1());
+    assert_eq!(segment.exemplar_block(0).unwrap(), None);
+}
+
+#[test]
+fn golden_segment_of_version_2_is_read() {
     if updating() {
         return;
     }
-    let segment = Segment::open(&Env::os(), &path("tests/golden/v1/metrics.seg"), BlockCache::new(1 << 20)).unwrap();
+    let segment = check("tests/golden/v2/metrics.seg", &content());
+    let entries = segment.exemplar_block(0).unwrap().unwrap();
+    let found: Vec<_> = entries.into_iter().map(|entry| (entry.tenant, entry.labels, entry.exemplars)).collect();
+    assert_eq!(found, exemplars());
+    assert_eq!(segment.meta().range.min, 1_699_999_999_000);
+}
+
+#[track_caller]
+fn check(file: &str, content: &BTreeMap<(TenantId, Labels), Column>) -> Segment {
+    let segment = Segment::open(&Env::os(), &path(file), BlockCache::new(1 << 20)).unwrap();
     assert_eq!(segment.verify(), vec![]);
     let meta = segment.meta();
     assert_eq!((meta.header.id, meta.header.partition, meta.header.level), (42, 1, 0));
     assert_eq!((meta.header.first, meta.header.last), (1000, 1016));
     assert_eq!((meta.series, meta.samples), (4, 13));
-    for (series, ((_, labels), column)) in content().iter().enumerate() {
+    for (series, ((_, labels), column)) in content.iter().enumerate() {
         assert_eq!(&segment.labels(series as u32).unwrap(), labels);
         let mut found = Column::default();
         segment.read(series as u32, TimeRange::ALL, &mut found).unwrap();
         assert_eq!(found.times, column.times);
         assert!(found.values.iter().map(|v| v.to_bits()).eq(column.values.iter().map(|v| v.to_bits())));
         assert_eq!(found.histograms, column.histograms);
+        assert_eq!((&found.starts, &found.histogram_starts), (&column.starts, &column.histogram_starts));
     }
     let matcher = Matcher::new(MatchOp::Regex, "job", "a.*", 1 << 20).unwrap();
     assert_eq!(segment.select(TenantId(1), &[matcher], TimeRange::ALL).unwrap(), [0, 2]);
     assert_eq!(segment.label_names(TenantId(2), &[], TimeRange::ALL).unwrap(), ["__name__"]);
+    segment
 }
 
 #[test]

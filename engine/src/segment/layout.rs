@@ -15,7 +15,10 @@ use super::meta::SegmentHeader;
 use crate::codec::Malformed;
 
 pub(crate) const MAGIC: &[u8; 8] = b"VARVESEG";
-pub(crate) const VERSION: u16 = 1;
+/// The version that is written: 2 has start timestamps and exemplars.
+pub(crate) const VERSION: u16 = 2;
+/// The oldest version that is read.
+pub(crate) const VERSION_OLDEST: u16 = 1;
 /// Kind of segment: metrics.
 pub(crate) const KIND_METRICS: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 64;
@@ -50,10 +53,12 @@ pub(crate) enum Section {
     Values = 4,
     Postings = 5,
     Terms = 6,
+    Starts = 7,
+    Exemplars = 8,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 7] = [
+    pub(crate) const ALL: [Section; 9] = [
         Section::Series,
         Section::Chunks,
         Section::Columns,
@@ -61,7 +66,20 @@ impl Section {
         Section::Values,
         Section::Postings,
         Section::Terms,
+        Section::Starts,
+        Section::Exemplars,
     ];
+
+    /// The sections that a directory of this version lists.
+    pub(crate) fn of_version(version: u16) -> &'static [Section] {
+        let count = if version == 1 { 7 } else { Section::ALL.len() };
+        Section::ALL.get(..count).unwrap_or(&[])
+    }
+
+    /// Whether its units are bytes: items lie in it at addresses.
+    pub(crate) fn is_bytes(self) -> bool {
+        matches!(self, Section::Times | Section::Values | Section::Postings | Section::Starts)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -72,6 +90,8 @@ impl Section {
             Section::Values => "values",
             Section::Postings => "postings",
             Section::Terms => "terms",
+            Section::Starts => "starts",
+            Section::Exemplars => "exemplars",
         }
     }
 }
@@ -115,7 +135,8 @@ pub(crate) fn encode_header(header: &SegmentHeader) -> [u8; HEADER_BYTES] {
     out
 }
 
-pub(crate) fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<SegmentHeader, Refused> {
+/// The header and the version of the file.
+pub(crate) fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<(SegmentHeader, u16), Refused> {
     let malformed = |what| Err(Refused::Malformed(Malformed(what)));
     if &bytes[0..8] != MAGIC {
         return malformed("no segment: wrong magic");
@@ -124,19 +145,20 @@ pub(crate) fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<SegmentHeader,
         return malformed("checksum of the header");
     }
     let version = u16::from_le_bytes(array(bytes, 8));
-    if version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&version) {
         return Err(Refused::Version(version));
     }
     if bytes[10] != KIND_METRICS || bytes[40..60] != [0; 20] {
         return malformed("header has an unknown kind or reserved bytes set");
     }
-    Ok(SegmentHeader {
+    let header = SegmentHeader {
         id: u64_at(bytes, 16),
         partition: u32_at(bytes, 12),
         level: bytes[11],
         first: u64_at(bytes, 24),
         last: u64_at(bytes, 32),
-    })
+    };
+    Ok((header, version))
 }
 
 fn trailer_crc(bytes: &[u8; TRAILER_BYTES]) -> u32 {
@@ -159,8 +181,8 @@ pub(crate) fn encode_trailer(level: u8, directory_at: u64, directory_bytes: u32)
     out
 }
 
-/// Where the directory is, how many bytes its block has, and the level.
-pub(crate) fn decode_trailer(bytes: &[u8; TRAILER_BYTES]) -> Result<(u64, u32, u8), Refused> {
+/// Where the directory is, how many bytes its block has, the level and the version.
+pub(crate) fn decode_trailer(bytes: &[u8; TRAILER_BYTES]) -> Result<(u64, u32, u8, u16), Refused> {
     let malformed = |what| Err(Refused::Malformed(Malformed(what)));
     if &bytes[24..] != MAGIC {
         return malformed("no segment, or cut short: wrong magic at the end");
@@ -169,13 +191,13 @@ pub(crate) fn decode_trailer(bytes: &[u8; TRAILER_BYTES]) -> Result<(u64, u32, u
         return malformed("checksum of the trailer");
     }
     let version = u16::from_le_bytes(array(bytes, 16));
-    if version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&version) {
         return Err(Refused::Version(version));
     }
     if bytes[18] != KIND_METRICS || bytes[20..24] != [0; 4] {
         return malformed("trailer has an unknown kind or reserved bytes set");
     }
-    Ok((u64_at(bytes, 0), u32_at(bytes, 8), bytes[19]))
+    Ok((u64_at(bytes, 0), u32_at(bytes, 8), bytes[19], version))
 }
 
 fn block_crc(id: u64, at: u64, body: &[u8]) -> u32 {

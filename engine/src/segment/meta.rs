@@ -39,12 +39,23 @@ impl TenantMeta {
     }
 }
 
+/// One tenant's exemplars in a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExemplarMeta {
+    /// Which tenant.
+    pub tenant: TenantId,
+    /// How many exemplars it has.
+    pub exemplars: u64,
+    /// Times of its oldest and newest exemplar.
+    pub range: TimeRange,
+}
+
 /// A whole segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentMeta {
     /// What its writer was told.
     pub header: SegmentHeader,
-    /// Times of its oldest and newest sample; empty (`min > max`) without samples.
+    /// Times of its oldest and newest sample or exemplar; empty (`min > max`) when it has neither.
     pub range: TimeRange,
     /// Series.
     pub series: u64,
@@ -54,6 +65,8 @@ pub struct SegmentMeta {
     pub bytes: u64,
     /// Its tenants, ascending.
     pub tenants: Vec<TenantMeta>,
+    /// The tenants that have exemplars, ascending.
+    pub exemplars: Vec<ExemplarMeta>,
 }
 
 impl SegmentMeta {

@@ -11,6 +11,8 @@
 //! values       byte     32 KiB are full       encoded values and histograms
 //! postings     byte     32 KiB are full       id lists
 //! terms        tenant   a tenant ends         FST of the tenant's labels
+//! starts       byte     32 KiB are full       start timestamps of the chunks that have any
+//! exemplars    series   1024 or 64 KiB        exemplars, with the labels of their series
 //! ```
 //! Sections of bytes are one logical run of bytes cut into blocks between items: an item's *address* is its place in
 //! that run, so directories hold lengths only and positions follow by addition.
@@ -22,6 +24,7 @@
 pub mod cache;
 mod directory;
 pub mod dump;
+pub(crate) mod exemplars;
 mod file;
 mod layout;
 mod lookup;
@@ -33,7 +36,7 @@ pub mod writer;
 
 pub use cache::BlockCache;
 pub use dump::dump;
-pub use meta::{SegmentHeader, SegmentMeta, TenantMeta};
+pub use meta::{ExemplarMeta, SegmentHeader, SegmentMeta, TenantMeta};
 pub use reader::{ReadScratch, Segment};
 pub use writer::SegmentWriter;
 

@@ -18,11 +18,11 @@ use super::directory::{Block, Directory};
 use super::file::MemoryFile;
 use super::layout::{
     DIRECTORY_ID, Encoding, FRAME_BYTES, HEADER_BYTES, PAYLOAD_BYTES_MAX, Refused, Section, TRAILER_BYTES, VERSION,
-    array, decode_block, decode_header, decode_trailer,
+    VERSION_OLDEST, array, decode_block, decode_header, decode_trailer,
 };
 use super::meta::SegmentMeta;
 
-use super::rows::{ChunkRow, ChunkRows, ColumnRow, SeriesRows, decode_columns};
+use super::rows::{ChunkRow, ChunkRows, ColumnRow, SeriesRows, StartRow, decode_columns};
 use super::{CHUNK_HISTOGRAMS_MAX, CHUNK_SAMPLES_MAX};
 use crate::codec::{Malformed, histogram, times, values};
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ impl Segment {
             Refused::Version(found) => Error::Version {
                 path: path.to_owned(),
                 found: u32::from(found),
-                oldest: u32::from(VERSION),
+                oldest: u32::from(VERSION_OLDEST),
                 newest: u32::from(VERSION),
             },
         };
@@ -119,22 +119,23 @@ impl Segment {
         }
         let mut header = [0; HEADER_BYTES];
         read(&mut header, 0)?;
-        let header = decode_header(&header).map_err(|e| refused(0, e))?;
+        let (header, version) = decode_header(&header).map_err(|e| refused(0, e))?;
         let trailer_at = bytes - TRAILER_BYTES as u64;
         let mut trailer = [0; TRAILER_BYTES];
         read(&mut trailer, trailer_at)?;
-        let (at, directory_bytes, level) = decode_trailer(&trailer).map_err(|e| refused(trailer_at, e))?;
+        let (at, directory_bytes, level, trailer_version) =
+            decode_trailer(&trailer).map_err(|e| refused(trailer_at, e))?;
         if at < HEADER_BYTES as u64 || at.checked_add(u64::from(directory_bytes)) != Some(trailer_at) {
             return Err(damaged(trailer_at, "trailer does not point at a directory before it"));
         }
         let mut block = vec![0; directory_bytes as usize];
         read(&mut block, at)?;
         let decoded = decode_block(DIRECTORY_ID, at, &block).and_then(|(encoding, payload)| match encoding {
-            Encoding::Raw => Directory::decode(payload, at, bytes),
+            Encoding::Raw => Directory::decode(payload, version, at, bytes),
             Encoding::Zstd => Err(Malformed("directory is compressed")),
         });
         let (directory, meta) = decoded.map_err(|Malformed(what)| damaged(at, what))?;
-        if meta.header != header || level != header.level {
+        if meta.header != header || level != header.level || trailer_version != version {
             return Err(damaged(at, "header, directory and trailer are of different segments"));
         }
         let number = cache.number();
@@ -212,18 +213,22 @@ impl Segment {
         column: &mut Column,
     ) -> Result<()> {
         let before = (column.times.len(), column.values.len(), column.histograms.len());
+        let starts_before = (column.starts.len(), column.histogram_starts.len());
         let result = self.read_chunks(scratch, series, range, column);
         if result.is_err() {
             column.times.truncate(before.0);
             column.values.truncate(before.1);
             column.histograms.truncate(before.2);
+            column.starts.truncate(starts_before.0);
+            column.histogram_starts.truncate(starts_before.1);
         }
         result
     }
 
     fn read_chunks(&self, scratch: &mut ReadScratch, series: u32, range: TimeRange, column: &mut Column) -> Result<()> {
         let (row, chunks) = self.chunk_rows(scratch, series)?;
-        for chunk in chunks.get(row).unwrap_or_default() {
+        let starts = chunks.starts(row);
+        for (number, chunk) in chunks.get(row).unwrap_or_default().iter().enumerate() {
             let about = self.column_row(scratch, chunk.column)?;
             if !about.range.overlaps(&range) {
                 continue;
@@ -257,8 +262,44 @@ impl Segment {
                 }
                 column.times.extend_from_slice(wanted);
             }
+            // Most blocks have none at all.
+            if let Some(place) = starts.get(number).filter(|place| place.bytes > 0) {
+                let decoded = self.starts(*place, times.len())?;
+                let own = decoded.get(begin..end).unwrap_or_default();
+                let (into, len) = match chunk.histogram {
+                    true => (&mut column.histogram_starts, column.histograms.len()),
+                    false => (&mut column.starts, column.times.len()),
+                };
+                into.resize(len.saturating_sub(own.len()), 0);
+                into.extend_from_slice(own);
+            }
         }
+        column.align_starts();
         Ok(())
+    }
+
+    fn starts(&self, place: StartRow, count: usize) -> Result<Vec<i64>> {
+        let (block, payload, at) = self.bytes(Section::Starts, place.address, place.bytes)?;
+        let encoded = payload.get(at..at + place.bytes as usize).unwrap_or_default();
+        let mut decoded = Vec::new();
+        times::decode(encoded, count, &mut decoded).map_err(|Malformed(what)| self.damaged(block.at, what))?;
+        if decoded.len() != count {
+            return Err(self.damaged(block.at, "chunk has other starts than its time column has times"));
+        }
+        Ok(decoded)
+    }
+
+    /// The payload of the block of a table section, by its index.
+    pub(super) fn table(&self, section: Section, index: usize) -> Result<(Block, Arc<Vec<u8>>)> {
+        let block = self.directory.blocks(section).get(index).copied();
+        let block = block.ok_or_else(|| self.damaged(0, "something is named that is not in its section"))?;
+        let key = self.key(section as u8, index as u32);
+        if let Some(Cached::Bytes(payload)) = self.cache.get(key) {
+            return Ok((block, payload));
+        }
+        let payload = Arc::new(self.load(block)?);
+        self.cache.insert(key, Cached::Bytes(payload.clone()));
+        Ok((block, payload))
     }
 
     /// How many samples a series has in `range`, about: chunks that stick out count in proportion.

@@ -4,7 +4,9 @@
 //! series   varint series, per series varint label bytes shared with the one before, varint label bytes of its own,
 //!          then the own label bytes of all
 //! chunks   varint series, varint address of the first chunk, per series varint float chunks, varint histogram
-//!          chunks, then per chunk signed (column - previous chunk's column), then per chunk varint bytes of values
+//!          chunks, then per chunk signed (column - previous chunk's column), then per chunk varint bytes of values;
+//!          only where one of them has start timestamps: varint address of the first starts, per chunk varint bytes
+//!          of starts
 //! columns  varint columns, varint address of the first, per column signed (min - previous min), varint (max - min),
 //!          varint count, varint bytes
 //! ```
@@ -151,11 +153,22 @@ pub(crate) struct ChunkRow {
     pub(crate) histogram: bool,
 }
 
+/// Where a chunk's start timestamps are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct StartRow {
+    /// Address in the starts section.
+    pub(crate) address: u64,
+    /// How many bytes; 0 when the chunk has none.
+    pub(crate) bytes: u32,
+}
+
 /// A block of chunk lists, decoded.
 #[derive(Default, PartialEq, Debug)]
 pub(crate) struct ChunkRows {
     ends: Vec<u32>,
     chunks: Vec<ChunkRow>,
+    /// One a chunk, or none at all when no chunk has start timestamps.
+    starts: Vec<StartRow>,
 }
 
 impl ChunkRows {
@@ -164,7 +177,9 @@ impl ChunkRows {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        4 * self.ends.capacity() + size_of::<ChunkRow>() * self.chunks.capacity()
+        4 * self.ends.capacity()
+            + size_of::<ChunkRow>() * self.chunks.capacity()
+            + size_of::<StartRow>() * self.starts.capacity()
     }
 
     /// Adds a chunk to the series that [`ChunkRows::end_series`] will end.
@@ -172,15 +187,32 @@ impl ChunkRows {
         self.chunks.push(chunk);
     }
 
+    /// Says where the start timestamps of the chunk added last are.
+    pub(crate) fn set_starts(&mut self, starts: StartRow) {
+        self.starts.resize(self.chunks.len(), StartRow::default());
+        if let Some(last) = self.starts.last_mut() {
+            *last = starts;
+        }
+    }
+
     pub(crate) fn end_series(&mut self) {
         self.ends.push(self.chunks.len() as u32);
     }
 
-    /// The chunks of a series.
-    pub(crate) fn get(&self, row: usize) -> Option<&[ChunkRow]> {
+    fn range(&self, row: usize) -> Option<std::ops::Range<usize>> {
         let end = *self.ends.get(row)?;
         let begin = row.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        self.chunks.get(begin as usize..end as usize)
+        Some(begin as usize..end as usize)
+    }
+
+    /// The chunks of a series.
+    pub(crate) fn get(&self, row: usize) -> Option<&[ChunkRow]> {
+        self.chunks.get(self.range(row)?)
+    }
+
+    /// Where the start timestamps of a series' chunks are, in their order; empty when the block has none.
+    pub(crate) fn starts(&self, row: usize) -> &[StartRow] {
+        self.range(row).and_then(|range| self.starts.get(range)).unwrap_or_default()
     }
 
     /// Encodes and forgets the rows.
@@ -201,15 +233,23 @@ impl ChunkRows {
         for chunk in &self.chunks {
             put(out, u64::from(chunk.bytes));
         }
+        if let Some(first) = self.starts.iter().find(|starts| starts.bytes > 0) {
+            put(out, first.address);
+            self.starts.resize(self.chunks.len(), StartRow::default());
+            for starts in &self.starts {
+                put(out, u64::from(starts.bytes));
+            }
+        }
         self.ends.clear();
         self.chunks.clear();
+        self.starts.clear();
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<ChunkRows, Malformed> {
         let mut input = Input::new(payload);
         let count = input.count()?;
         let mut address = input.varint()?;
-        let mut rows = ChunkRows { ends: Vec::with_capacity(count), chunks: Vec::new() };
+        let mut rows = ChunkRows { ends: Vec::with_capacity(count), ..ChunkRows::default() };
         // Each chunk takes two bytes more below.
         for _ in 0..count {
             let floats = input.count()?;
@@ -231,6 +271,15 @@ impl ChunkRows {
             chunk.bytes = input.u32()?;
             chunk.address = address;
             address = address.checked_add(u64::from(chunk.bytes)).ok_or(Malformed("address overflows"))?;
+        }
+        if input.len() > 0 {
+            let mut address = input.varint()?;
+            rows.starts.reserve_exact(rows.chunks.len());
+            for _ in 0..rows.chunks.len() {
+                let bytes = input.u32()?;
+                rows.starts.push(StartRow { address, bytes });
+                address = address.checked_add(u64::from(bytes)).ok_or(Malformed("address overflows"))?;
+            }
         }
         input.end()?;
         Ok(rows)
@@ -319,7 +368,7 @@ mod tests {
         #[test]
         fn chunk_rows_come_back(series in proptest::collection::vec((0usize..4, 0usize..3), 0..20), base in 0u64..1 << 40) {
             let mut rows = ChunkRows::default();
-            let mut address = base;
+            let (mut address, mut starts) = (base, base / 2);
             let mut number = 0u32;
             for (floats, histograms) in series {
                 for index in 0..floats + histograms {
@@ -327,13 +376,23 @@ mod tests {
                     let bytes = number % 70_000;
                     rows.push(ChunkRow { column: number >> 3, address, bytes, histogram: index >= floats });
                     address += u64::from(bytes);
+                    if base.is_multiple_of(2) && number.is_multiple_of(3) {
+                        rows.set_starts(StartRow { address: starts, bytes: number % 100 });
+                        starts += u64::from(number % 100);
+                    }
                 }
                 rows.end_series();
             }
-            let (ends, chunks) = (rows.ends.clone(), rows.chunks.clone());
+            let (ends, chunks, starts) = (rows.ends.clone(), rows.chunks.clone(), rows.starts.clone());
             let mut out = Vec::new();
             rows.drain(&mut out);
-            prop_assert_eq!(ChunkRows::decode(&out), Ok(ChunkRows { ends, chunks }));
+            let back = ChunkRows::decode(&out).unwrap();
+            prop_assert_eq!((&back.ends, &back.chunks), (&ends, &chunks));
+            for (at, back) in back.starts.iter().enumerate().filter(|(_, starts)| starts.bytes > 0) {
+                prop_assert_eq!(Some(back), starts.get(at));
+            }
+            let known = |rows: &[StartRow]| rows.iter().filter(|starts| starts.bytes > 0).count();
+            prop_assert_eq!(known(&back.starts), known(&starts));
         }
 
         #[test]

@@ -29,20 +29,25 @@ fn column(samples: &BTreeMap<i64, Sample>, range: TimeRange) -> Column {
             Sample::Float(bits) => {
                 column.times.push(time);
                 column.values.push(f64::from_bits(*bits));
+                column.starts.push(if bits % 3 == 0 { (bits % 10_000) as i64 } else { 0 });
             }
-            Sample::Histogram(histogram) => column.histograms.push((time, histogram.clone())),
+            Sample::Histogram(histogram) => {
+                column.histograms.push((time, histogram.clone()));
+                column.histogram_starts.push(if time % 2 == 0 { time / 1000 } else { 0 });
+            }
         }
     }
+    column.align_starts();
     column
 }
 
-type Plain = (Vec<(i64, u64)>, Vec<(i64, Histogram)>);
+type Plain = (Vec<(i64, u64)>, Vec<(i64, Histogram)>, Vec<i64>, Vec<i64>);
 
 /// A column as bits, since a NaN does not equal itself.
 fn plain(column: &Column) -> Plain {
     assert_eq!(column.times.len(), column.values.len());
     let floats = column.times.iter().zip(&column.values).map(|(&time, value)| (time, value.to_bits())).collect();
-    (floats, column.histograms.clone())
+    (floats, column.histograms.clone(), column.starts.clone(), column.histogram_starts.clone())
 }
 
 fn header() -> SegmentHeader {

@@ -6,7 +6,7 @@
 use varve_model::{Column, Labels, TenantId, TimeRange};
 
 use super::layout::{HEADER_BYTES, Section};
-use super::meta::{EMPTY, join};
+use super::meta::{EMPTY, ExemplarMeta, join};
 use super::reader::{ReadScratch, Segment};
 use crate::codec::Malformed;
 use crate::error::Error;
@@ -42,8 +42,7 @@ impl Segment {
                 blocks.push(*block);
                 match self.load(*block) {
                     Ok(payload) => {
-                        let bytes = matches!(section, Section::Times | Section::Values | Section::Postings);
-                        if bytes && payload.len() as u64 != block.units {
+                        if section.is_bytes() && payload.len() as u64 != block.units {
                             self.report(found, self.damaged(block.at, "block has another count than its units"));
                         }
                     }
@@ -62,6 +61,9 @@ impl Segment {
     }
 
     fn verify_content(&self, found: &mut Vec<Damage>) {
+        if let Err(error) = self.verify_exemplars() {
+            self.report(found, error);
+        }
         let mut scratch = ReadScratch::transient();
         let mut column = Column::default();
         for (index, tenant) in self.meta().tenants.iter().enumerate() {
@@ -105,6 +107,41 @@ impl Segment {
             {
                 self.report(found, error);
             }
+        }
+    }
+
+    /// Compares the exemplars with what the directory says of them.
+    fn verify_exemplars(&self) -> crate::Result<()> {
+        let mut found: Vec<ExemplarMeta> = Vec::new();
+        let mut before: Option<(TenantId, Labels)> = None;
+        let wrong = |at: u64, what: &str| self.damaged(at, what);
+        for (index, block) in self.directory.blocks(Section::Exemplars).iter().enumerate() {
+            let entries = self.exemplar_block(index)?.unwrap_or_default();
+            if entries.len() as u64 != block.units {
+                return Err(wrong(block.at, "block has another count than the directory says"));
+            }
+            for entry in entries {
+                let key = (entry.tenant, entry.labels);
+                if before.as_ref().is_some_and(|before| *before >= key) || entry.exemplars.is_empty() {
+                    return Err(wrong(block.at, "series of exemplars are out of order or empty"));
+                }
+                let range = entry.exemplars.iter().map(|exemplar| TimeRange { min: exemplar.time, max: exemplar.time });
+                let range = range.fold(EMPTY, join);
+                let count = entry.exemplars.len() as u64;
+                match found.last_mut() {
+                    Some(last) if last.tenant == entry.tenant => {
+                        last.exemplars += count;
+                        last.range = join(last.range, range);
+                    }
+                    _ => found.push(ExemplarMeta { tenant: entry.tenant, exemplars: count, range }),
+                }
+                before = Some(key);
+            }
+        }
+        if found == self.meta().exemplars {
+            Ok(())
+        } else {
+            Err(wrong(0, "there are other exemplars than the directory says"))
         }
     }
 

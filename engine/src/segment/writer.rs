@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use varve_model::{Column, Histogram, Labels, Millis, TenantId, TimeRange};
+use varve_model::{Column, Exemplar, Histogram, Labels, Millis, TenantId, TimeRange};
 use varve_vfs::{Env, File, Open};
 use xxhash_rust::xxh3::Xxh3;
 use zstd::bulk::Compressor;
@@ -20,9 +20,12 @@ use super::directory::Directory;
 use super::layout::{
     BLOCK_BYTES, DIRECTORY_ID, Encoding, HEADER_BYTES, Section, encode_block, encode_header, encode_trailer,
 };
-use super::meta::{EMPTY, SegmentHeader, SegmentMeta, TenantMeta, join};
+use super::meta::{EMPTY, ExemplarMeta, SegmentHeader, SegmentMeta, TenantMeta, join};
 
-use super::rows::{COLUMN_ROWS, ChunkRow, ChunkRows, ColumnRow, SERIES_BYTES, SERIES_ROWS, SeriesRows, drain_columns};
+use super::exemplars;
+use super::rows::{
+    COLUMN_ROWS, ChunkRow, ChunkRows, ColumnRow, SERIES_BYTES, SERIES_ROWS, SeriesRows, StartRow, drain_columns,
+};
 use super::{CHUNK_HISTOGRAMS_MAX, CHUNK_SAMPLES_MAX};
 use crate::codec::values::{self, Effort};
 use crate::codec::{histogram, times};
@@ -64,7 +67,7 @@ impl Output {
     fn block(&mut self, section: Section, units: u64, payload: &[u8]) -> Result<()> {
         let at = self.position();
         let begin = self.buffer.len();
-        let table = !matches!(section, Section::Times | Section::Values | Section::Postings);
+        let table = !section.is_bytes();
         let squeezed = table && payload.len() >= COMPRESS_BYTES_MIN && {
             self.compressed.clear();
             self.compressed.reserve(zstd::zstd_safe::compress_bound(payload.len()));
@@ -126,6 +129,10 @@ pub struct SegmentWriter {
     times: Stream,
     values: Stream,
     postings: Stream,
+    starts: Stream,
+    exemplars: exemplars::Rows,
+    exemplar_tenants: Vec<ExemplarMeta>,
+    last_exemplars: Labels,
     /// Number of each time column of the tenant at hand, by the hash of its times.
     known_columns: HashTable<(u128, u32)>,
     terms: TermsBuilder,
@@ -170,6 +177,10 @@ impl SegmentWriter {
             times: Stream::new(Section::Times),
             values: Stream::new(Section::Values),
             postings: Stream::new(Section::Postings),
+            starts: Stream::new(Section::Starts),
+            exemplars: exemplars::Rows::default(),
+            exemplar_tenants: Vec::new(),
+            last_exemplars: Labels::default(),
             known_columns: HashTable::new(),
             terms: TermsBuilder::default(),
             tenants: Vec::new(),
@@ -185,6 +196,8 @@ impl SegmentWriter {
     /// ascending order of (tenant, labels), or times do not ascend: both are the caller's to keep.
     pub fn add_series(&mut self, tenant: TenantId, labels: &Labels, column: &Column) -> Result<()> {
         assert_eq!(column.times.len(), column.values.len());
+        assert!(column.starts.is_empty() || column.starts.len() == column.times.len());
+        assert!(column.histogram_starts.is_empty() || column.histogram_starts.len() == column.histograms.len());
         if column.is_empty() {
             return Ok(());
         }
@@ -200,13 +213,17 @@ impl SegmentWriter {
         assert!(self.series_count < IDS_MAX, "a segment holds at most 2^31 series");
 
         let mut range = EMPTY;
+        let mut at = 0;
         for (times, values) in even(&column.times, CHUNK_SAMPLES_MAX).zip(even(&column.values, CHUNK_SAMPLES_MAX)) {
             let (number, chunk_range) = self.time_column(times)?;
             range = join(range, chunk_range);
             self.scratch.clear();
             values::encode(values, self.effort, &mut self.scratch);
             self.push_chunk(number, false)?;
+            self.push_starts(column.starts.get(at..at + times.len()).unwrap_or_default())?;
+            at += times.len();
         }
+        let mut at = 0;
         for part in even(&column.histograms, CHUNK_HISTOGRAMS_MAX) {
             let mut times = std::mem::take(&mut self.histogram_times);
             times.clear();
@@ -219,6 +236,8 @@ impl SegmentWriter {
             self.scratch.clear();
             histogram::encode(&self.histograms, &mut self.scratch);
             self.push_chunk(number, true)?;
+            self.push_starts(column.histogram_starts.get(at..at + part.len()).unwrap_or_default())?;
+            at += part.len();
         }
         self.chunks.end_series();
         self.series.push(labels.as_label_bytes());
@@ -234,6 +253,29 @@ impl SegmentWriter {
             self.flush_series()?;
         }
         Ok(())
+    }
+
+    /// Adds exemplars of a series, ascending in their order, each once. Panics when they are not, or when series do not
+    /// come in ascending order of (tenant, labels): both are the caller's to keep. Independent of
+    /// [`SegmentWriter::add_series`]: a series may have exemplars and no sample.
+    pub fn add_exemplars(&mut self, tenant: TenantId, labels: &Labels, exemplars: &[Exemplar]) -> Result<()> {
+        let (Some(first), Some(last)) = (exemplars.first(), exemplars.last()) else { return Ok(()) };
+        assert!(exemplars.is_sorted_by(|a, b| a.order(b).is_lt()), "exemplars ascend");
+        let range = TimeRange { min: first.time, max: last.time };
+        match self.exemplar_tenants.last_mut() {
+            Some(about) if about.tenant == tenant => {
+                assert!(self.last_exemplars < *labels, "series ascend by labels");
+                about.exemplars += exemplars.len() as u64;
+                about.range = join(about.range, range);
+            }
+            last => {
+                assert!(last.is_none_or(|last| last.tenant < tenant), "series ascend by tenant");
+                self.exemplar_tenants.push(ExemplarMeta { tenant, exemplars: exemplars.len() as u64, range });
+            }
+        }
+        self.last_exemplars = labels.clone();
+        self.exemplars.push(tenant, labels, exemplars);
+        if self.exemplars.is_full() { self.flush_exemplars() } else { Ok(()) }
     }
 
     /// Series added so far.
@@ -256,13 +298,18 @@ impl SegmentWriter {
         self.times.flush(&mut self.out)?;
         self.values.flush(&mut self.out)?;
         self.postings.flush(&mut self.out)?;
+        self.starts.flush(&mut self.out)?;
+        self.flush_exemplars()?;
+        let ranges = self.tenants.iter().map(|tenant| tenant.range);
+        let ranges = ranges.chain(self.exemplar_tenants.iter().map(|about| about.range));
         let mut meta = SegmentMeta {
             header: self.header,
-            range: self.tenants.iter().fold(EMPTY, |range, tenant| join(range, tenant.range)),
+            range: ranges.fold(EMPTY, join),
             series: u64::from(self.series_count),
             samples: self.tenants.iter().map(|tenant| tenant.samples).sum(),
             bytes: 0,
             tenants: self.tenants,
+            exemplars: self.exemplar_tenants,
         };
         let mut directory = Vec::new();
         self.out.directory.encode(&meta, &mut directory);
@@ -338,6 +385,28 @@ impl SegmentWriter {
     fn push_chunk(&mut self, column: u32, histogram: bool) -> Result<()> {
         let address = self.values.push(&mut self.out, &self.scratch)?;
         self.chunks.push(ChunkRow { column, address, bytes: self.scratch.len() as u32, histogram });
+        Ok(())
+    }
+
+    /// Adds the start timestamps of the chunk added last, if it has any.
+    fn push_starts(&mut self, starts: &[Millis]) -> Result<()> {
+        if starts.iter().all(|&start| start == 0) {
+            return Ok(());
+        }
+        self.scratch.clear();
+        times::encode(starts, &mut self.scratch);
+        let address = self.starts.push(&mut self.out, &self.scratch)?;
+        self.chunks.set_starts(StartRow { address, bytes: self.scratch.len() as u32 });
+        Ok(())
+    }
+
+    fn flush_exemplars(&mut self) -> Result<()> {
+        let units = self.exemplars.len() as u64;
+        if units > 0 {
+            self.scratch.clear();
+            self.exemplars.drain(&mut self.scratch);
+            self.out.block(Section::Exemplars, units, &self.scratch)?;
+        }
         Ok(())
     }
 

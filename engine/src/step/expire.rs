@@ -16,9 +16,11 @@ pub(crate) fn plan(
     may: &dyn Fn(u32) -> bool,
 ) -> Option<(u32, Vec<Arc<LiveSegment>>)> {
     let expired = |live: &LiveSegment| {
-        let tenants = &live.segment.meta().tenants;
-        !tenants.is_empty()
-            && tenants.iter().all(|tenant| horizon(tenant.tenant).is_some_and(|horizon| tenant.range.max < horizon))
+        let meta = live.segment.meta();
+        let samples = meta.tenants.iter().map(|tenant| (tenant.tenant, tenant.range.max));
+        let exemplars = meta.exemplars.iter().map(|about| (about.tenant, about.range.max));
+        let mut newest = samples.chain(exemplars).peekable();
+        newest.peek().is_some() && newest.all(|(tenant, max)| horizon(tenant).is_some_and(|horizon| max < horizon))
     };
     let mut gone: Vec<&Arc<LiveSegment>> = version.segments.iter().filter(|live| expired(live)).collect();
     if settings.retention_bytes > 0 {

@@ -17,9 +17,12 @@ use varve_vfs::Env;
 
 use super::window::{width_for, window_end, window_of};
 use super::{Change, Claim, discard, publish};
+use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::FrozenHead;
+use crate::head::registry::Known;
 use crate::open::{Layout, segment_name};
+use crate::segment::meta::join;
 use crate::segment::{SegmentHeader, SegmentMeta, SegmentWriter};
 
 /// Writes a frozen head's samples.
@@ -41,43 +44,61 @@ pub(crate) fn run(env: &Env, claim: &Claim, frozen: Arc<FrozenHead>) -> Result<C
 fn write(env: &Env, claim: &Claim, frozen: &FrozenHead, ids: &mut Vec<u64>) -> Result<Vec<SegmentMeta>> {
     let inner = &claim.inner;
     let head = &frozen.head;
-    let present = head.ids();
-    let mut series = inner.registry(claim.partition).known(&present);
-    // The registry keeps every series that a held head has samples of: to lose one here would be to lose samples.
-    if series.len() != present.len() {
-        return Err(Error::Log(format!("{} series of a head have no labels", present.len() - series.len())));
-    }
-    series.sort_by(|(_, a), (_, b)| a.tenant.cmp(&b.tenant).then_with(|| a.labels.cmp(&b.labels)));
-    let width = width_for(head.range());
+    let series = labelled(inner, claim.partition, &head.ids())?;
+    let width = width_for(join(head.range(), head.exemplars.range()));
     let mut writers: BTreeMap<i64, SegmentWriter> = BTreeMap::new();
+    let mut create = |window: i64, writers: &mut BTreeMap<i64, SegmentWriter>| -> Result<()> {
+        if let std::collections::btree_map::Entry::Vacant(place) = writers.entry(window) {
+            let segment = inner.segment_id();
+            ids.push(segment);
+            let header = SegmentHeader {
+                id: segment,
+                partition: claim.partition,
+                level: 0,
+                first: head.first,
+                last: frozen.end,
+            };
+            let path = Layout(&inner.dir).tmp().join(segment_name(segment));
+            place.insert(SegmentWriter::create(env, &path, header)?);
+        }
+        Ok(())
+    };
     let (mut column, mut part) = (Column::default(), Column::default());
     for (id, known) in &series {
         column.clear();
         head.read(*id, TimeRange::ALL, &mut column);
         let mut rest = Rest { floats: 0, histograms: 0 };
         while let Some(window) = rest.split(&column, width, &mut part) {
-            let writer = match writers.entry(window) {
-                std::collections::btree_map::Entry::Occupied(writer) => writer.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    let segment = inner.segment_id();
-                    ids.push(segment);
-                    let header = SegmentHeader {
-                        id: segment,
-                        partition: claim.partition,
-                        level: 0,
-                        first: head.first,
-                        last: frozen.end,
-                    };
-                    let path = Layout(&inner.dir).tmp().join(segment_name(segment));
-                    place.insert(SegmentWriter::create(env, &path, header)?)
-                }
-            };
+            create(window, &mut writers)?;
+            let Some(writer) = writers.get_mut(&window) else { continue };
             // A window that holds all of the series needs no copy.
             let all = part.is_empty();
             writer.add_series(known.tenant, &known.labels, if all { &column } else { &part })?;
         }
     }
+    for (id, known) in labelled(inner, claim.partition, &head.exemplars.ids())? {
+        let exemplars = head.exemplars.read(id, TimeRange::ALL);
+        for own in exemplars.chunk_by(|a, b| window_of(a.time, width) == window_of(b.time, width)) {
+            let Some(first) = own.first() else { continue };
+            let window = window_of(first.time, width);
+            create(window, &mut writers)?;
+            if let Some(writer) = writers.get_mut(&window) {
+                writer.add_exemplars(known.tenant, &known.labels, own)?;
+            }
+        }
+    }
     writers.into_values().map(SegmentWriter::finish).collect()
+}
+
+/// Series of a head with their labels, in order of (tenant, labels).
+fn labelled(inner: &Inner, partition: u32, present: &[u32]) -> Result<Vec<(u32, Known)>> {
+    let mut series = inner.registry(partition).known(present);
+    // The registry keeps every series that a held head has samples of: to lose one here would be to lose samples.
+    if series.len() != present.len() {
+        return Err(Error::Log(format!("{} series of a head have no labels", present.len() - series.len())));
+    }
+    series.sort_by(|(_, a), (_, b)| a.tenant.cmp(&b.tenant).then_with(|| a.labels.cmp(&b.labels)));
+    Ok(series)
 }
 
 /// What is left of a column to be split.
@@ -109,6 +130,12 @@ impl Rest {
             let values = column.values.get(self.floats..self.floats + floats).unwrap_or_default();
             part.values.extend_from_slice(values);
             part.histograms.extend_from_slice(histograms.get(..own).unwrap_or_default());
+            // Empty where there is none.
+            let starts = column.starts.get(self.floats..self.floats + floats).unwrap_or_default();
+            part.starts.extend_from_slice(starts);
+            let starts = column.histogram_starts.get(self.histograms..self.histograms + own).unwrap_or_default();
+            part.histogram_starts.extend_from_slice(starts);
+            part.align_starts();
         }
         self.floats += floats;
         self.histograms += own;

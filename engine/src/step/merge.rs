@@ -17,10 +17,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use varve_model::{Column, Histogram, Labels, Millis, SeriesHash, TenantId, TimeRange};
+use varve_model::{Column, Exemplar, Histogram, Labels, Millis, SeriesHash, TenantId, TimeRange};
 use varve_vfs::Env;
 
 use crate::error::Result;
+use crate::segment::exemplars::Entry;
 use crate::segment::{ReadScratch, Segment, SegmentHeader, SegmentMeta, SegmentWriter};
 
 /// A segment to write.
@@ -173,12 +174,78 @@ pub fn merge(
         assert_eq!(written, column.len(), "every sample has its target");
         merged.samples_written += written as u64;
     }
+    merge_exemplars(env, sources, cut, targets, &mut writers)?;
     for (writer, segment) in writers.into_iter().zip(&mut merged.segments) {
         if let Some(writer) = writer {
             *segment = Some(writer.finish()?);
         }
     }
     Ok(merged)
+}
+
+/// The next series with exemplars of a source.
+struct ExemplarCursor<'a> {
+    segment: &'a Segment,
+    /// The block to read next.
+    block: usize,
+    entries: std::vec::IntoIter<Entry>,
+    front: Option<Entry>,
+}
+
+impl ExemplarCursor<'_> {
+    fn advance(&mut self) -> Result<()> {
+        loop {
+            self.front = self.entries.next();
+            if self.front.is_some() {
+                return Ok(());
+            }
+            let Some(entries) = self.segment.exemplar_block(self.block)? else { return Ok(()) };
+            self.block += 1;
+            self.entries = entries.into_iter();
+        }
+    }
+}
+
+/// Merges the exemplars of `sources` into the targets' writers; duplicates and those before the cut are left out.
+fn merge_exemplars(
+    env: &Env,
+    sources: &[Arc<Segment>],
+    cut: &dyn Fn(TenantId) -> Millis,
+    targets: &[Target],
+    writers: &mut [Option<SegmentWriter>],
+) -> Result<()> {
+    let mut cursors = Vec::new();
+    for segment in sources {
+        let mut cursor = ExemplarCursor { segment, block: 0, entries: Vec::new().into_iter(), front: None };
+        cursor.advance()?;
+        cursors.push(cursor);
+    }
+    loop {
+        let fronts = cursors.iter().filter_map(|cursor| cursor.front.as_ref());
+        let Some((tenant, labels)) = fronts.map(|entry| (entry.tenant, &entry.labels)).min() else { return Ok(()) };
+        let labels = labels.clone();
+        let mut exemplars = Vec::new();
+        for cursor in &mut cursors {
+            let same = |entry: &&mut Entry| (entry.tenant, &entry.labels) == (tenant, &labels);
+            if let Some(entry) = cursor.front.as_mut().filter(same) {
+                exemplars.append(&mut entry.exemplars);
+                cursor.advance()?;
+            }
+        }
+        exemplars.retain(|exemplar| exemplar.time >= cut(tenant));
+        exemplars.sort_by(Exemplar::order);
+        exemplars.dedup();
+        for (target, writer) in targets.iter().zip(writers.iter_mut()) {
+            let begin = exemplars.partition_point(|exemplar| exemplar.time < target.range.min);
+            let end = exemplars.partition_point(|exemplar| exemplar.time <= target.range.max);
+            let Some(own) = exemplars.get(begin..end).filter(|own| !own.is_empty()) else { continue };
+            let writer = match writer {
+                Some(writer) => writer,
+                None => writer.insert(SegmentWriter::create(env, &target.path, target.header)?),
+            };
+            writer.add_exemplars(tenant, &labels, own)?;
+        }
+    }
 }
 
 /// Whether all of `column` lies in `range`; if not, `part` becomes what does.
@@ -194,12 +261,18 @@ fn split(column: &Column, range: TimeRange, part: &mut Column) -> bool {
     part.times.extend_from_slice(column.times.get(begin..end).unwrap_or_default());
     part.values.extend_from_slice(column.values.get(begin..end).unwrap_or_default());
     part.histograms.extend_from_slice(column.histograms.get(histograms_begin..histograms_end).unwrap_or_default());
+    // Empty where there is none.
+    part.starts.extend_from_slice(column.starts.get(begin..end).unwrap_or_default());
+    let starts = column.histogram_starts.get(histograms_begin..histograms_end).unwrap_or_default();
+    part.histogram_starts.extend_from_slice(starts);
+    part.align_starts();
     false
 }
 
 /// Lays `later` over `base`: at a time that both have, the sample of `later` stays, whatever the kinds. `later` is
 /// emptied; `scratch` is memory to work in. Linear; appending when `later` begins behind the end of `base`.
 pub fn overlay(base: &mut Column, later: &mut Column, scratch: &mut Column) {
+    let starts = Starts::of_overlay(base, later);
     // A time of one kind in `later` removes the other kind's sample at that time.
     if !later.histograms.is_empty() && !base.times.is_empty() {
         let gone = |time: &Millis| later.histograms.binary_search_by_key(time, |(time, _)| *time).is_ok();
@@ -213,6 +286,49 @@ pub fn overlay(base: &mut Column, later: &mut Column, scratch: &mut Column) {
     overlay_floats(base, later, scratch);
     overlay_histograms(&mut base.histograms, &mut later.histograms, &mut scratch.histograms);
     later.clear();
+    if let Some(starts) = starts {
+        assert_eq!((starts.floats.len(), starts.histograms.len()), (base.times.len(), base.histograms.len()));
+        (base.starts, base.histogram_starts) = (starts.floats, starts.histograms);
+        base.align_starts();
+    }
+}
+
+/// The start timestamps of what an overlay yields: found beside it, for hardly any series has them.
+struct Starts {
+    floats: Vec<Millis>,
+    histograms: Vec<Millis>,
+}
+
+impl Starts {
+    /// `None` when neither column has any.
+    fn of_overlay(base: &Column, later: &Column) -> Option<Starts> {
+        let none = |column: &Column| column.starts.is_empty() && column.histogram_starts.is_empty();
+        if none(base) && none(later) {
+            return None;
+        }
+        // Of the base stays what has no sample of either kind at its time in `later`.
+        let gone = |time: Millis| {
+            later.times.binary_search(&time).is_ok()
+                || later.histograms.binary_search_by_key(&time, |(time, _)| *time).is_ok()
+        };
+        let merged = |base: &mut dyn Iterator<Item = (Millis, Millis)>,
+                      later: &mut dyn Iterator<Item = (Millis, Millis)>| {
+            let mut all: Vec<(Millis, Millis)> = base.filter(|(time, _)| !gone(*time)).chain(later).collect();
+            // Two ascending runs: the stable sort merges them.
+            all.sort_by_key(|(time, _)| *time);
+            all.into_iter().map(|(_, start)| start).collect::<Vec<Millis>>()
+        };
+        let floats = |column: &Column| -> Vec<(Millis, Millis)> {
+            column.times.iter().enumerate().map(|(at, time)| (*time, column.start(at))).collect()
+        };
+        let histograms = |column: &Column| -> Vec<(Millis, Millis)> {
+            column.histograms.iter().enumerate().map(|(at, (time, _))| (*time, column.histogram_start(at))).collect()
+        };
+        Some(Starts {
+            floats: merged(&mut floats(base).into_iter(), &mut floats(later).into_iter()),
+            histograms: merged(&mut histograms(base).into_iter(), &mut histograms(later).into_iter()),
+        })
+    }
 }
 
 fn overlay_floats(base: &mut Column, later: &Column, scratch: &mut Column) {
@@ -284,16 +400,25 @@ mod tests {
                 Some(bits) => {
                     column.times.push(time);
                     column.values.push(f64::from_bits(*bits));
+                    // A start that only its sample has, or none.
+                    column.starts.push(if bits % 3 == 0 { (bits % 1000) as i64 } else { 0 });
                 }
-                None => column.histograms.push((time, Histogram { sum: time as f64, ..Histogram::default() })),
+                None => {
+                    column.histograms.push((time, Histogram { sum: time as f64, ..Histogram::default() }));
+                    column.histogram_starts.push(if time % 3 == 0 { time - 5 } else { 0 });
+                }
             }
         }
+        column.align_starts();
         column
     }
 
-    fn plain(column: &Column) -> (Vec<i64>, Vec<u64>, Vec<(i64, Histogram)>) {
+    type Plain = (Vec<i64>, Vec<u64>, Vec<(i64, Histogram)>, Vec<i64>, Vec<i64>);
+
+    fn plain(column: &Column) -> Plain {
         let bits = column.values.iter().map(|value| value.to_bits()).collect();
-        (column.times.clone(), bits, column.histograms.clone())
+        let starts = (column.starts.clone(), column.histogram_starts.clone());
+        (column.times.clone(), bits, column.histograms.clone(), starts.0, starts.1)
     }
 
     fn samples() -> impl Strategy<Value = Samples> {

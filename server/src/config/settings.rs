@@ -195,6 +195,10 @@ settings! {
     query_text_bytes_max: Bytes = "Bytes of a query text.";
     regex_bytes_max: Bytes = "Memory of one compiled regular expression.";
     metadata_per_tenant_max: Count = "Metric families of a tenant whose type, help and unit are kept.";
+    exemplars_per_series_max: Count = "Exemplars of one series that wait in memory for their flush; more are refused.";
+    exemplars_per_tenant_max: Count = "Exemplars of one tenant that wait in the memory of a shard for their flush.";
+    exemplar_label_chars_max: Count = "Characters of an exemplar's label names and values together.";
+    query_exemplars_max: Count = "Exemplars in one answer.";
 }
 
 impl Settings {

@@ -178,6 +178,16 @@ pub fn reason_text(reason: RefusalReason, limits: &Limits) -> String {
         }
         RefusalReason::TooOld => "timestamp older than the retention keeps (setting `retention_ms`)".to_owned(),
         RefusalReason::InvalidHistogram => "histogram that contradicts itself".to_owned(),
+        RefusalReason::TooManyExemplars => format!(
+            "exemplars beyond {} of the series or {} of the tenant before the next flush (settings \
+             `exemplars_per_series_max`, `exemplars_per_tenant_max`)",
+            limits.exemplars_per_series_max, limits.exemplars_per_tenant_max
+        ),
+        RefusalReason::ExemplarLabelsTooLong => beyond(
+            "labels of an exemplar",
+            format!("{} characters", limits.exemplar_label_chars_max),
+            "exemplar_label_chars_max",
+        ),
     }
 }
 
