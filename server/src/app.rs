@@ -1,11 +1,13 @@
 //! App: what every request sees. Made before the data directory is open, so that the server can already say that it
 //! is not ready; the engine joins it once, when replay is complete.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use varve_engine::{Engine, Snapshot};
 use varve_model::{Millis, TenantName};
 use varve_query::exec::Pool;
@@ -39,7 +41,13 @@ pub struct App {
     pub cors: Cors,
     store: OnceLock<Store>,
     stopping: AtomicBool,
+    quit: Notify,
+    quit_asked: AtomicBool,
+    reload: OnceLock<Reload>,
 }
+
+/// Reads again what can change while the server runs.
+pub type Reload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// The open data directory and the ways into it.
 pub struct Store {
@@ -64,6 +72,9 @@ impl App {
             cors: Cors::parse(&settings.server.web_cors_origin).unwrap_or(Cors::Everyone),
             store: OnceLock::new(),
             stopping: AtomicBool::new(false),
+            quit: Notify::new(),
+            quit_asked: AtomicBool::new(false),
+            reload: OnceLock::new(),
             settings,
             env,
         }
@@ -100,6 +111,30 @@ impl App {
     /// From now on data calls are answered 503.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Asks the server to stop as on a signal; `false` when somebody has asked already.
+    pub fn ask_to_quit(&self) -> bool {
+        self.quit.notify_one();
+        !self.quit_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Returns when somebody asked the server to stop.
+    pub async fn quit(&self) {
+        self.quit.notified().await;
+    }
+
+    /// Says what [`App::reload`] does. A second call changes nothing.
+    pub fn on_reload(&self, reload: Reload) {
+        let _ = self.reload.set(reload);
+    }
+
+    /// Reads again what can change while the server runs; the error says why it stays as it was.
+    pub async fn reload(&self) -> Result<(), String> {
+        match self.reload.get() {
+            Some(reload) => reload().await,
+            None => Ok(()),
+        }
     }
 
     /// Wall clock in milliseconds.

@@ -124,7 +124,10 @@ async fn run(app: Arc<App>, counts: Counts) -> Result<(), ServeError> {
     tracing::info!(address = %local, data_dir = %app.settings.server.data_dir.display(), "ready");
     let scrape = app.settings.server.self_scrape.then(|| tokio::spawn(self_scrape::run(Arc::clone(&app), local)));
 
-    stopped.wait().await;
+    tokio::select! {
+        () = stopped.wait() => {}
+        () = app.quit() => {}
+    }
     tracing::info!("stopping");
     let deadline = app.elapsed() + Duration::from_millis(app.settings.server.shutdown_ms_max);
     if let Some(scrape) = scrape {

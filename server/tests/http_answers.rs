@@ -269,3 +269,81 @@ fn federation_shows_the_newest_sample_of_each_series() {
     assert!(families.head.contains("encoding=delimited"), "{}", families.head);
     assert_eq!(families.body[1..4], [10, 1, b'a']);
 }
+
+#[test]
+fn the_calls_of_the_web_ui_are_answered_in_prometheus_form() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let data = |path: &str| {
+        let answer = house.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        answer.json()["data"].clone()
+    };
+    let features = data("/api/v1/features");
+    assert_eq!(features["api"]["admin"], false);
+    assert_eq!(features["promql_functions"]["rate"], true);
+    assert_eq!(features["promql_operators"]["topk"], true);
+    assert_eq!(data("/api/v1/rules?type=alert&exclude_alerts=true&group_limit=5"), serde_json::json!({"groups": []}));
+    assert_eq!(data("/api/v1/alerts"), serde_json::json!({"alerts": []}));
+    assert_eq!(data("/api/v1/alertmanagers")["activeAlertmanagers"], serde_json::json!([]));
+    assert_eq!(data("/api/v1/status/walreplay"), serde_json::json!({"min": 0, "max": 0, "current": 0}));
+    assert_eq!(data("/api/v1/targets/metadata?limit=1&match_target=%7Bjob%3D%22a%22%7D"), serde_json::json!([]));
+    assert!(data("/api/v1/status/tsdb")["headStats"]["numSeries"].is_u64());
+    assert!(house.get("/version").json()["version"].as_str().unwrap().starts_with("3."));
+    refused(&house, "/api/v1/rules?type=x", 400, "bad_data", "invalid parameter \"type\": not supported value \"x\"");
+    refused(
+        &house,
+        "/api/v1/rules?exclude_alerts=X",
+        400,
+        "bad_data",
+        "strconv.ParseBool: parsing \"x\": invalid syntax",
+    );
+    refused(
+        &house,
+        "/api/v1/rules?match[]=%7B%7D",
+        400,
+        "bad_data",
+        "match[] must contain at least one non-empty matcher",
+    );
+    refused(&house, "/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number");
+    refused(&house, "/api/v1/status/tsdb?limit=10001", 400, "bad_data", "limit must not exceed 10000");
+    refused(&house, "/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number");
+    refused(&house, "/api/v1/query?query=1&limit=x", 400, "bad_data", "strconv.Atoi: parsing \"x\": invalid syntax");
+    let lookback = "error parsing lookback delta duration: cannot parse \"x\" to a valid duration";
+    refused(&house, "/api/v1/query?query=1&lookback_delta=x", 400, "bad_data", lookback);
+    refused(&house, "/api/v1/labels?match[]=%7B", 400, "bad_data", "1:2: parse error");
+    refused(&house, "/api/v1/series?match[]=%7B", 400, "bad_data", "invalid parameter \"match[]\": 1:2: parse error");
+    let warned = house.get("/api/v1/query?query=1&stats=yes").json();
+    assert!(
+        warned["warnings"][0].as_str().unwrap().contains("\"yes\" for parameter \"stats\" is deprecated"),
+        "{warned}"
+    );
+    assert!(warned["data"]["stats"]["samples"]["peakSamples"].is_u64(), "{warned}");
+}
+
+#[test]
+fn the_description_is_of_this_server() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let description = house.get("/api/v1/openapi.json").json();
+    assert_eq!(description["openapi"], "3.1.0");
+    assert!(description["paths"]["/api/v1/query_range"]["get"]["parameters"].is_array());
+    let yaml = house.get("/api/v1/openapi.yaml?openapi_version=3.2");
+    assert!(yaml.head.contains("application/yaml"), "{}", yaml.head);
+    assert!(String::from_utf8(yaml.body).unwrap().contains("openapi: \"3.2.0\"\n"));
+}
+
+#[test]
+fn the_server_is_stopped_over_http_only_when_that_is_enabled() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let answer = house.request("POST", "/-/quit", &[], b"");
+    assert_eq!((answer.status, answer.error().1.contains("Lifecycle API is not enabled.")), (403, true));
+    assert_eq!(house.get("/-/quit").status, 405);
+    drop(house);
+    let house = start(dir.path(), &["--web-enable-lifecycle"]);
+    assert_eq!(house.request("PUT", "/-/reload", &[], b"").status, 200);
+    assert_eq!(house.request("POST", "/-/quit", &[], b"").status, 200);
+    let (status, said) = house.ended();
+    assert!(status.success() && said.contains("stopped"), "{said}");
+}

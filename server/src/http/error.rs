@@ -101,6 +101,11 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, ErrorType::NotFound, format!("there is nothing at {path:?}"))
     }
 
+    /// Switched off by a setting: 403.
+    pub fn forbidden(text: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, ErrorType::Unavailable, text)
+    }
+
     /// The path is there, the method is not: 405.
     pub fn method_not_allowed(method: &str, path: &str) -> ApiError {
         let text = format!("{method} is not allowed at {path:?}");

@@ -55,8 +55,11 @@ fn categories(app: &App) -> Vec<Category> {
             "api",
             vec![
                 ("admin", server.web_enable_admin_api && has_route("/api/v1/admin/tsdb/delete_series")),
+                ("exclude_alerts", true),
                 ("label_values_match", true),
                 ("lifecycle", server.web_enable_lifecycle && has_route("/-/reload")),
+                ("openapi_3.1", true),
+                ("openapi_3.2", true),
                 ("otlp_write_receiver", has_route("/api/v1/otlp/v1/metrics")),
                 ("query_stats", true),
                 ("query_warnings", true),

@@ -11,7 +11,7 @@ use varve_model::{Labels, Matcher, TenantName, TimeRange};
 use varve_query::promql;
 
 use super::error::ApiError;
-use super::params::{Params, unescape};
+use super::params::{self, Params, unescape};
 use super::work::{self, AnswerWriter};
 use super::{Answer, json, read, request, success};
 use crate::app::App;
@@ -188,7 +188,9 @@ pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
             .map(|n| usize::try_from(n).ok())
             .map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
     };
-    let (families, per_family) = (limit("limit")?, limit("limit_per_metric")?);
+    let families = limit("limit")?;
+    // One entry a family is within any limit.
+    limit("limit_per_metric")?;
     let engine = &app.store()?.engine;
     let of = |name| engine.find_tenant(name).map(|tenant| engine.metadata(tenant)).unwrap_or_default();
     let mut metadata = of(&name);
@@ -206,23 +208,36 @@ pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
             if i > 0 {
                 out.push(b',');
             }
-            push_metadata(out, one, per_family == Some(0));
+            push_metadata(out, one);
         }
         out.push(b'}');
     }))
 }
 
-fn push_metadata(out: &mut Vec<u8>, one: &Metadata, empty: bool) {
+/// `/api/v1/targets/metadata`: what targets say of their metrics; no target is scraped.
+pub async fn of_targets(app: Arc<App>, request: Request<Body>) -> Answer {
+    let params = request::params(&app, request).await?;
+    if !params.text("limit").is_empty() && params::parse_number(params.text("limit")).is_err() {
+        return Err(ApiError::bad_data("limit must be a number"));
+    }
+    let matching = params.text("match_target");
+    if !matching.is_empty() {
+        promql::parse_selector(matching, &read::parse_options(&app)).map_err(|error| match error {
+            varve_query::Error::Parse(what) => ApiError::parameter("match_target", what),
+            other => other.into(),
+        })?;
+    }
+    Ok(success(|out| out.extend_from_slice(b"[]")))
+}
+
+fn push_metadata(out: &mut Vec<u8>, one: &Metadata) {
     json::push_string(out, &one.family);
     out.extend_from_slice(b":[");
-    if !empty {
-        for (key, value) in [("{\"type\":", one.kind.as_str()), (",\"help\":", &one.help), (",\"unit\":", &one.unit)] {
-            out.extend_from_slice(key.as_bytes());
-            json::push_string(out, value);
-        }
-        out.push(b'}');
+    for (key, value) in [("{\"type\":", one.kind.as_str()), (",\"help\":", &one.help), (",\"unit\":", &one.unit)] {
+        out.extend_from_slice(key.as_bytes());
+        json::push_string(out, value);
     }
-    out.push(b']');
+    out.extend_from_slice(b"}]");
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 pub mod ast;
 pub mod body;
+pub mod catalog;
+pub mod compatibility;
 pub mod compress;
 pub mod connection;
 pub mod cors;
@@ -15,9 +17,12 @@ pub mod federate;
 pub mod ingest;
 pub mod json;
 pub mod labels;
+pub mod lifecycle;
+pub mod openapi;
 pub mod params;
 pub mod read;
 pub mod request;
+pub mod rules;
 pub mod status;
 pub mod work;
 
@@ -30,7 +35,7 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 
 use crate::app::App;
 use compress::Encoding;
@@ -52,6 +57,7 @@ pub struct Route {
 const READ: &[&str] = &["GET", "POST"];
 const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
+const CHANGE: &[&str] = &["POST", "PUT"];
 
 macro_rules! routes {
     ($( $path:literal $methods:ident $handler:path; )*) => {
@@ -68,6 +74,9 @@ routes! {
     "/-/healthy" GET status::healthy;
     "/-/ready" GET status::ready;
     "/-/flush" POST status::flush;
+    "/-/quit" CHANGE lifecycle::quit;
+    "/-/reload" CHANGE lifecycle::reload;
+    "/version" GET status::version;
     "/metrics" GET status::metrics;
     "/federate" GET federate::federate;
     "/api/v1/write" POST ingest::remote_write;
@@ -81,11 +90,12 @@ routes! {
     "/api/v1/labels" READ labels::names;
     "/api/v1/label/{name}/values" GET labels::values;
     "/api/v1/metadata" GET labels::metadata;
-    "/api/v1/rules" GET status::rules;
-    "/api/v1/alerts" GET status::alerts;
+    "/api/v1/rules" GET rules::rules;
+    "/api/v1/alerts" GET rules::alerts;
     "/api/v1/targets" GET status::targets;
+    "/api/v1/targets/metadata" GET labels::of_targets;
     "/api/v1/scrape_pools" GET status::scrape_pools;
-    "/api/v1/alertmanagers" GET status::alertmanagers;
+    "/api/v1/alertmanagers" GET rules::alertmanagers;
     "/api/v1/features" GET features::features;
     "/api/v1/notifications" GET status::notifications;
     "/api/v1/notifications/live" GET status::notifications_live;
@@ -94,6 +104,9 @@ routes! {
     "/api/v1/status/config" GET status::config;
     "/api/v1/status/flags" GET status::flags;
     "/api/v1/status/tsdb" GET status::tsdb;
+    "/api/v1/status/walreplay" GET status::walreplay;
+    "/api/v1/openapi.yaml" GET openapi::as_yaml;
+    "/api/v1/openapi.json" GET openapi::as_json;
 }
 
 /// The router over [`ROUTES`].
@@ -135,7 +148,8 @@ async fn dispatch(app: Arc<App>, index: usize, request: Request<Body>) -> Respon
             error.response()
         }
     };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+    if !allowed
+        && !caller.asks_options
         && let Ok(methods) = HeaderValue::from_str(&route.methods.join(", "))
     {
         response.headers_mut().insert(header::ALLOW, methods);
@@ -188,6 +202,13 @@ async fn guarded(mut future: Pin<Box<dyn Future<Output = Answer> + Send>>) -> An
 pub fn json_response(body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A 200 with a text.
+pub fn plain(body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

@@ -115,11 +115,16 @@ impl Params {
 
     /// A switch; absent and empty are `false`. The error is what Go says of it.
     pub fn switch(&self, name: &str) -> Result<bool, String> {
-        match self.text(name) {
-            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            text => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-        }
+        parse_switch(self.text(name))
+    }
+}
+
+/// A switch; empty is `false`. The error is what Go says of it.
+pub fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        text => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
     }
 }
 

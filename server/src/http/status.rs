@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Request, header};
 use varve_model::Millis;
 
 use super::error::{ApiError, no_content};
-use super::{Answer, json, params, request, success};
+use super::{Answer, json, params, plain, request, success};
 use crate::app::App;
 use crate::config::TABLE;
 use crate::metrics as own;
@@ -16,48 +16,35 @@ use crate::metrics as own;
 const API_VERSION: &str = "3.14.0";
 /// Entries of each list of `status/tsdb` when nobody says otherwise, and at most.
 const TOP_DEFAULT: usize = 10;
-const TOP_MAX: usize = 10_000;
-
-fn text(body: impl Into<Body>, kind: &'static str) -> Response<Body> {
-    let mut response = Response::new(body.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
+const TOP_MAX: i64 = 10_000;
 
 /// `/-/healthy`: the process answers.
 pub async fn healthy(_: Arc<App>, _: Request<Body>) -> Answer {
-    Ok(text("Varve is healthy.\n", "text/plain; charset=utf-8"))
+    Ok(plain("Varve is Healthy.\n"))
 }
 
 /// `/-/ready`: every acknowledged write is visible.
 pub async fn ready(app: Arc<App>, _: Request<Body>) -> Answer {
     app.store()?;
-    Ok(text("Varve is ready.\n", "text/plain; charset=utf-8"))
+    Ok(plain("Varve is Ready.\n"))
 }
 
 /// `/-/flush`: asks for all heads to be written to segments, in the background.
 pub async fn flush(app: Arc<App>, _: Request<Body>) -> Answer {
     app.store()?.engine.request_flush();
-    Ok(text("Flush requested.\n", "text/plain; charset=utf-8"))
+    Ok(plain("Flush requested.\n"))
 }
 
 /// `/metrics`
 pub async fn metrics(app: Arc<App>, _: Request<Body>) -> Answer {
-    Ok(text(own::exposition(&app), "text/plain; version=0.0.4; charset=utf-8"))
+    let mut response = plain(own::exposition(&app));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 fn fixed(data: &'static str) -> Answer {
     Ok(success(|out| out.extend_from_slice(data.as_bytes())))
-}
-
-/// `/api/v1/rules`: none yet.
-pub async fn rules(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed(r#"{"groups":[]}"#)
-}
-
-/// `/api/v1/alerts`: none yet.
-pub async fn alerts(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed(r#"{"alerts":[]}"#)
 }
 
 /// `/api/v1/targets`: none, data is pushed.
@@ -68,11 +55,6 @@ pub async fn targets(_: Arc<App>, _: Request<Body>) -> Answer {
 /// `/api/v1/scrape_pools`: none, data is pushed.
 pub async fn scrape_pools(_: Arc<App>, _: Request<Body>) -> Answer {
     fixed(r#"{"scrapePools":[]}"#)
-}
-
-/// `/api/v1/alertmanagers`: none yet.
-pub async fn alertmanagers(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
 }
 
 /// `/api/v1/notifications`: none.
@@ -99,9 +81,8 @@ fn push_texts<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, Strin
     out.push(b'}');
 }
 
-/// `/api/v1/status/buildinfo`. No key `features`: clients would take the server for another product.
-pub async fn buildinfo(_: Arc<App>, _: Request<Body>) -> Answer {
-    let pairs = [
+fn build() -> [(&'static str, &'static str); 8] {
+    [
         ("version", API_VERSION),
         ("revision", ""),
         ("branch", ""),
@@ -110,8 +91,25 @@ pub async fn buildinfo(_: Arc<App>, _: Request<Body>) -> Answer {
         ("goVersion", ""),
         ("application", "Varve"),
         ("applicationVersion", env!("CARGO_PKG_VERSION")),
-    ];
-    Ok(success(|out| push_texts(out, pairs.iter().map(|(name, value)| (*name, (*value).to_owned())))))
+    ]
+}
+
+/// `/version`: [`buildinfo`] without its envelope.
+pub async fn version(_: Arc<App>, _: Request<Body>) -> Answer {
+    let mut out = Vec::new();
+    push_texts(&mut out, build().iter().map(|(name, value)| (*name, (*value).to_owned())));
+    Ok(super::json_response(out))
+}
+
+/// `/api/v1/status/walreplay`: the log is read back before anything is served, so this is asked of a server that has
+/// done so, or waits.
+pub async fn walreplay(_: Arc<App>, _: Request<Body>) -> Answer {
+    fixed(r#"{"min":0,"max":0,"current":0}"#)
+}
+
+/// `/api/v1/status/buildinfo`. No key `features`: clients would take the server for another product.
+pub async fn buildinfo(_: Arc<App>, _: Request<Body>) -> Answer {
+    Ok(success(|out| push_texts(out, build().iter().map(|(name, value)| (*name, (*value).to_owned())))))
 }
 
 /// `/api/v1/status/flags`: every setting with its value.
@@ -177,11 +175,13 @@ pub async fn tsdb(app: Arc<App>, request: Request<Body>) -> Answer {
     let params = params::Params::parse(request.uri().query().unwrap_or_default().as_bytes())?;
     let top = match params.text("limit") {
         "" => TOP_DEFAULT,
-        text => text
-            .parse::<usize>()
-            .ok()
-            .filter(|limit| (1..=TOP_MAX).contains(limit))
-            .ok_or_else(|| ApiError::parameter("limit", format!("limit must be a number from 1 to {TOP_MAX}")))?,
+        text => match params::parse_number(text) {
+            Ok(limit) if limit > TOP_MAX => {
+                return Err(ApiError::bad_data(format!("limit must not exceed {TOP_MAX}")));
+            }
+            Ok(limit) if limit > 0 => limit as usize,
+            _ => return Err(ApiError::bad_data("limit must be a positive number")),
+        },
     };
     super::work::run(&app, None, move |app, _, out| {
         let engine = &app.store()?.engine;

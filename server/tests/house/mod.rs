@@ -183,8 +183,13 @@ impl House {
     }
 
     /// SIGTERM; the exit status and what the server said since it was ready.
-    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(self) -> (ExitStatus, String) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.ended()
+    }
+
+    /// Waits for a server that ends by itself.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).unwrap();
         (self.process.wait().unwrap(), said)
