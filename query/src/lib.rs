@@ -5,6 +5,7 @@ pub mod answer;
 pub mod budget;
 pub mod error;
 pub mod exec;
+pub mod histogram;
 pub mod promql;
 pub mod request;
 pub mod source;

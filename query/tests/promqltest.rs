@@ -2,8 +2,7 @@
 //! of the directory that `VARVE_PROMQLTEST_DIR` names, if it does. Each instant query is also asked as a range query
 //! around its time and must give the same answer.
 //!
-//! Native histograms are left out: series that have any are not loaded, evals that may see them are skipped. Beside a
-//! directory of scripts may lie `<directory>-experimental.json`, which names by file the lines of evals that need
+//! Beside a directory of scripts may lie `<directory>-experimental.json`, which names by file the lines of evals that need
 //! experimental features; they are counted apart.
 
 #[path = "promqltest/script.rs"]
@@ -13,8 +12,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use script::{Command, Eval, Item, Wanted};
-use varve_model::{Labels, Limits, TenantId};
+use varve_model::{Column, Histogram, Labels, Limits, TenantId};
 use varve_query::answer::Cell;
+use varve_query::histogram::buckets;
 use varve_query::promql::{ParseOptions, parse};
 use varve_query::request::Features;
 use varve_query::source::memory::{MemorySample, MemorySource};
@@ -47,7 +47,30 @@ fn almost(a: f64, b: f64) -> bool {
     difference / sum.min(f64::MAX) < 1e-6
 }
 
-fn compare_vector(eval: &Eval, got: &[(Labels, f64)]) -> Result<(), String> {
+/// Whether two histograms would be shown alike.
+fn alike(a: &Histogram, b: &Histogram) -> bool {
+    let shown = |histogram| buckets(histogram).into_iter().filter(|bucket| bucket.count != 0.0);
+    let same_bound = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+    almost(a.count, b.count)
+        && almost(a.sum, b.sum)
+        && shown(a).count() == shown(b).count()
+        && shown(a).zip(shown(b)).all(|(a, b)| {
+            same_bound(a.lower, b.lower)
+                && same_bound(a.upper, b.upper)
+                && (a.lower_inclusive, a.upper_inclusive) == (b.lower_inclusive, b.upper_inclusive)
+                && almost(a.count, b.count)
+        })
+}
+
+fn same(item: &Item, cell: &Cell) -> bool {
+    match (item, cell) {
+        (Item::Float(a), Cell::Float(b)) => almost(*a, *b),
+        (Item::Histogram(a), Cell::Histogram(b)) => alike(a, b),
+        _ => false,
+    }
+}
+
+fn compare_vector(eval: &Eval, got: &[(Labels, Cell)]) -> Result<(), String> {
     if eval.scalar.is_some() {
         return Err("want a scalar, got a vector".to_owned());
     }
@@ -56,13 +79,13 @@ fn compare_vector(eval: &Eval, got: &[(Labels, f64)]) -> Result<(), String> {
             return Err(format!("duplicate series {labels}"));
         }
         let position = eval.expected.iter().position(|(other, _)| other == labels);
-        let position = position.ok_or_else(|| format!("unexpected series {labels} {value}"))?;
+        let position = position.ok_or_else(|| format!("unexpected series {labels} {value:?}"))?;
         if eval.ordered && position != at {
             return Err(format!("series {labels} at position {at}, want {position}"));
         }
         match eval.expected[position].1.first() {
-            Some(Item::Float(expected)) if almost(*expected, *value) => {}
-            expected => return Err(format!("{labels}: want {expected:?}, got {value}")),
+            Some(item) if same(item, value) => {}
+            expected => return Err(format!("{labels}: want {expected:?}, got {value:?}")),
         }
     }
     match eval.expected.iter().find(|(labels, _)| !got.iter().any(|(other, _)| other == labels)) {
@@ -71,21 +94,28 @@ fn compare_vector(eval: &Eval, got: &[(Labels, f64)]) -> Result<(), String> {
     }
 }
 
-fn compare_matrix(eval: &Eval, got: &[(Labels, Vec<(i64, f64)>)]) -> Result<(), String> {
+/// The points of a series in order of time.
+fn points(column: Column) -> Vec<(i64, Cell)> {
+    let mut points: Vec<(i64, Cell)> =
+        column.times.into_iter().zip(column.values).map(|(time, value)| (time, Cell::Float(value))).collect();
+    points.extend(column.histograms.into_iter().map(|(time, histogram)| (time, Cell::Histogram(Box::new(histogram)))));
+    points.sort_by_key(|(time, _)| *time);
+    points
+}
+
+fn compare_matrix(eval: &Eval, got: &[(Labels, Vec<(i64, Cell)>)]) -> Result<(), String> {
     for (labels, points) in got {
         let expected = eval.expected.iter().find(|(other, _)| other == labels);
         let (_, items) = expected.ok_or_else(|| format!("unexpected series {labels}"))?;
-        let expected: Vec<(i64, f64)> = items
+        let expected: Vec<(i64, &Item)> = items
             .iter()
             .enumerate()
-            .filter_map(|(at, item)| match item {
-                Item::Float(value) => Some((eval.start + at as i64 * eval.step, *value)),
-                _ => None,
-            })
+            .filter(|(_, item)| **item != Item::Omitted)
+            .map(|(at, item)| (eval.start + at as i64 * eval.step, item))
             .collect();
-        let same =
-            expected.len() == points.len() && expected.iter().zip(points).all(|(e, g)| e.0 == g.0 && almost(e.1, g.1));
-        if !same {
+        let all_same =
+            expected.len() == points.len() && expected.iter().zip(points).all(|(e, g)| e.0 == g.0 && same(e.1, &g.1));
+        if !all_same {
             return Err(format!("{labels}: want {expected:?}, got {points:?}"));
         }
     }
@@ -108,16 +138,11 @@ fn check_answer(eval: &Eval, answer: Answer) -> Result<(), String> {
             if text == expected { Ok(()) } else { Err(format!("want {expected:?}, got {text:?}")) }
         }
         Value::Vector(elements) => {
-            let floats = elements.into_iter().map(|element| match element.value {
-                Cell::Float(value) => (element.labels, value),
-                Cell::Histogram(_) => panic!("no histograms were loaded"),
-            });
-            compare_vector(eval, &floats.collect::<Vec<_>>())
+            let elements = elements.into_iter().map(|element| (element.labels, element.value));
+            compare_vector(eval, &elements.collect::<Vec<_>>())
         }
         Value::Matrix(series) => {
-            let series = series
-                .into_iter()
-                .map(|series| (series.labels, series.points.times.into_iter().zip(series.points.values).collect()));
+            let series = series.into_iter().map(|series| (series.labels, points(series.points)));
             compare_matrix(eval, &series.collect::<Vec<_>>())
         }
     }
@@ -135,8 +160,8 @@ fn check_as_range(eval: &Eval, source: &MemorySource, features: Features) -> Res
     let Value::Matrix(series) = answer.value else { return Err("as range: no matrix".to_owned()) };
     let mut middle = Vec::new();
     for series in series {
-        if let Some(at) = series.points.times.iter().position(|time| *time == eval.start) {
-            middle.push((series.labels, series.points.values[at]));
+        if let Some((_, cell)) = points(series.points).into_iter().find(|(time, _)| *time == eval.start) {
+            middle.push((series.labels, cell));
         }
     }
     if eval.ordered {
@@ -144,7 +169,7 @@ fn check_as_range(eval: &Eval, source: &MemorySource, features: Features) -> Res
     }
     match eval.scalar {
         Some(expected) => match middle.first() {
-            Some((_, value)) if almost(expected, *value) => Ok(()),
+            Some((_, Cell::Float(value))) if almost(expected, *value) => Ok(()),
             other => Err(format!("as range: want {expected}, got {other:?}")),
         },
         None => compare_vector(eval, &middle).map_err(|error| format!("as range: {error}")),
@@ -191,40 +216,34 @@ fn check(eval: &Eval, source: &MemorySource, features: Features) -> Result<(), S
 #[derive(Default)]
 struct Tally {
     passed: usize,
-    skipped: usize,
     failures: Vec<String>,
 }
 
 fn run_file(name: &str, text: &str, experimental: &[usize], tallies: &mut [Tally; 2]) {
     let blocks = script::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     for block in blocks {
-        let histograms = script::histogram_names(&block);
         let mut source = MemorySource::new();
         for command in &block {
             match command {
                 Command::Load(load) => {
                     for (labels, items) in &load.series {
-                        if histograms.contains(labels.metric_name()) {
-                            continue;
-                        }
                         let starts = load.starts.iter().find(|(other, _)| other == labels);
                         for (at, item) in items.iter().enumerate() {
                             let time = at as i64 * load.gap_ms;
                             let start = starts.and_then(|(_, starts)| starts.get(at).copied().flatten());
                             let start = start.map_or(0, |before| time + before);
-                            if let Item::Float(value) = item {
-                                source.push_started(TENANT, labels, start, time, MemorySample::Float(*value));
-                            }
+                            let sample = match item {
+                                Item::Omitted => continue,
+                                Item::Float(value) => MemorySample::Float(*value),
+                                Item::Histogram(histogram) => MemorySample::Histogram(histogram.as_ref().clone()),
+                            };
+                            source.push_started(TENANT, labels, start, time, sample);
                         }
                     }
                 }
                 Command::Eval(eval) => {
                     let experimental = experimental.contains(&eval.line);
                     let tally = &mut tallies[usize::from(experimental)];
-                    if script::touches_histograms(eval, &histograms) {
-                        tally.skipped += 1;
-                        continue;
-                    }
                     // With everything on, all must hold; what is stable must hold without, too.
                     let result = match experimental {
                         true => Ok(()),
@@ -301,7 +320,7 @@ fn cases_of_the_directory_named_outside() {
     let [core, experimental] = run_directory(Path::new(&directory));
     for (name, tally) in [("core", &core), ("experimental", &experimental)] {
         let all = tally.passed + tally.failures.len();
-        println!("{name}: {} of {all} pass, {} skipped for histograms", tally.passed, tally.skipped);
+        println!("{name}: {} of {all} pass", tally.passed);
     }
     println!("experimental failures:\n{}", experimental.failures.join("\n"));
     assert!(core.failures.is_empty(), "{}", core.failures.join("\n"));

@@ -4,8 +4,11 @@
 //! are merged in the order of morsels. So an answer depends on the order of series alone, never on threads. Sums are
 //! compensated and averages switch to the running mean on overflow, as in Prometheus.
 
-use crate::exec::block::{ABSENT, is_absent};
+use crate::budget::Budget;
+use crate::error::Error;
+use crate::exec::block::{ABSENT, Histograms, Row, is_absent, is_histogram};
 use crate::exec::kahan;
+use crate::exec::tally::{Outcome, Remarks, Tally};
 use crate::promql::ast::AggregateOp;
 
 /// The state of one aggregation over all groups and steps.
@@ -20,6 +23,8 @@ pub(crate) struct Accumulator {
     count: Vec<f64>,
     /// Whether the average runs as a mean because the sum would overflow.
     running: Vec<bool>,
+    /// Histograms, where there are any.
+    tally: Option<Box<Tally>>,
 }
 
 /// Whether an operator is one of these.
@@ -32,7 +37,8 @@ impl Accumulator {
     /// An accumulator without groups.
     pub(crate) fn new(op: AggregateOp, steps: usize) -> Accumulator {
         assert!(is_running(op));
-        Accumulator { op, steps, value: Vec::new(), extra: Vec::new(), count: Vec::new(), running: Vec::new() }
+        let none = Vec::new;
+        Accumulator { op, steps, value: none(), extra: none(), count: none(), running: Vec::new(), tally: None }
     }
 
     /// Cells of state that one group takes.
@@ -63,7 +69,38 @@ impl Accumulator {
         }
     }
 
-    /// Adds a row to a group.
+    /// Adds a row that has histograms to a group; `name` is that of its metric.
+    pub(crate) fn add_mixed(&mut self, group: usize, row: Row<'_>, name: &dyn Fn() -> String) {
+        if matches!(self.op, AggregateOp::Count | AggregateOp::Group) {
+            return self.add(group, row.cells);
+        }
+        let tally = self.tally.get_or_insert_default();
+        for (step, cell) in row.cells.iter().enumerate() {
+            match row.histograms.get(*cell) {
+                Some(histogram) if matches!(self.op, AggregateOp::Sum | AggregateOp::Avg) => {
+                    tally.add(self.op, group * self.steps + step, histogram, name);
+                }
+                Some(_) => tally.remarks.ignore(),
+                None => {}
+            }
+        }
+        let floats: Vec<f64> = row.cells.iter().map(|cell| if is_histogram(*cell) { ABSENT } else { *cell }).collect();
+        self.add(group, &floats);
+    }
+
+    /// What is to be told.
+    pub(crate) fn remarks(&self) -> Option<&Remarks> {
+        self.tally.as_ref().map(|tally| &tally.remarks)
+    }
+
+    /// Takes over what is to be told about an accumulator of later rows.
+    pub(crate) fn merge_remarks(&mut self, later: &Accumulator) {
+        if let Some(tally) = &later.tally {
+            self.tally.get_or_insert_default().remarks.merge(&tally.remarks);
+        }
+    }
+
+    /// Adds a row of floats to a group.
     pub(crate) fn add(&mut self, group: usize, row: &[f64]) {
         debug_assert_eq!(row.len(), self.steps);
         let range = group * self.steps..(group + 1) * self.steps;
@@ -102,6 +139,9 @@ impl Accumulator {
         debug_assert_eq!((self.op, self.steps), (later.op, later.steps));
         let from = later_group * self.steps;
         let into = group * self.steps;
+        if let Some(tally) = &later.tally {
+            self.tally.get_or_insert_default().merge(into, tally, from..from + self.steps);
+        }
         match self.op {
             AggregateOp::Min | AggregateOp::Max | AggregateOp::Group => {
                 // These do not tell a state from a value.
@@ -175,8 +215,14 @@ impl Accumulator {
         self.count[a] = total;
     }
 
-    /// The result of a group at each step.
-    pub(crate) fn finish(&self, group: usize, row: &mut [f64]) {
+    /// The result of a group at each step, its histograms pushed to `histograms`.
+    pub(crate) fn finish(
+        &mut self,
+        group: usize,
+        row: &mut [f64],
+        histograms: &mut Histograms,
+        budget: &Budget,
+    ) -> Result<(), Error> {
         let begin = group * self.steps;
         for (step, out) in row.iter_mut().enumerate() {
             let at = begin + step;
@@ -191,6 +237,16 @@ impl Accumulator {
                 _ => value,
             };
         }
+        if let Some(tally) = &mut self.tally {
+            for (step, out) in row.iter_mut().enumerate() {
+                *out = match tally.finish(begin + step, !is_absent(*out)) {
+                    Outcome::NoHistogram => continue,
+                    Outcome::Nothing => ABSENT,
+                    Outcome::Histogram(histogram) => histograms.push(histogram, budget)?,
+                };
+            }
+        }
+        Ok(())
     }
 }
 
@@ -272,7 +328,8 @@ mod tests {
         let [mut first, second] = parts;
         first.merge(0, &second, 0);
         let mut out = [ABSENT];
-        first.finish(0, &mut out);
+        let budget = Budget::of_limits(&varve_model::Limits::default());
+        first.finish(0, &mut out, &mut Histograms::default(), &budget).unwrap();
         out[0]
     }
 

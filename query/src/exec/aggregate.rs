@@ -2,10 +2,11 @@
 
 use varve_model::Labels;
 
+use crate::annotation::Notes;
 use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::accumulate::Accumulator;
-use crate::exec::block::{ABSENT, StepBlock};
+use crate::exec::block::{ABSENT, Histograms, Row, StepBlock};
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::promql::ast::AggregateOp;
@@ -45,11 +46,11 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds a row of the single group of [`Grouping::is_single`].
-    pub(crate) fn add_ungrouped(&mut self, row: &[f64], budget: &Budget) -> Result<(), Error> {
+    /// Adds a row of floats of the single group of [`Grouping::is_single`].
+    pub(crate) fn add_ungrouped(&mut self, row: Row<'_>, budget: &Budget) -> Result<(), Error> {
         let (number, new) = self.keys.intern(&[]);
         self.grown(number, new, Labels::default(), budget)?;
-        self.state.add(number, row);
+        self.state.add(number, row.cells);
         Ok(())
     }
 
@@ -59,7 +60,7 @@ impl Partial {
         grouping: &Grouping,
         labels: &Labels,
         nameless: bool,
-        row: &[f64],
+        row: Row<'_>,
         budget: &Budget,
     ) -> Result<(), Error> {
         grouping.key(labels.as_label_bytes(), nameless, &mut self.key);
@@ -67,7 +68,12 @@ impl Partial {
         if new {
             self.grown(number, true, grouping.labels(labels, nameless), budget)?;
         }
-        self.state.add(number, row);
+        if row.histograms.is_empty() {
+            self.state.add(number, row.cells);
+        } else {
+            let name = || if nameless { String::new() } else { labels.metric_name().to_owned() };
+            self.state.add_mixed(number, row, &name);
+        }
         Ok(())
     }
 
@@ -80,17 +86,22 @@ impl Partial {
             }
             self.state.merge(number, &later.state, group);
         }
+        self.state.merge_remarks(&later.state);
         Ok(())
     }
 
-    /// The result: one row a group.
-    pub(crate) fn finish(self, budget: &Budget) -> Result<StepBlock, Error> {
+    /// The result: one row a group. Remarks go to `notes`.
+    pub(crate) fn finish(mut self, notes: &Notes, budget: &Budget) -> Result<StepBlock, Error> {
         let mut block = StepBlock::new(self.steps);
         block.reserve(self.labels.len(), budget)?;
         let mut row = vec![ABSENT; self.steps];
+        let mut histograms = Histograms::default();
         for (group, labels) in self.labels.into_iter().enumerate() {
-            self.state.finish(group, &mut row);
-            block.push(labels, &row);
+            self.state.finish(group, &mut row, &mut histograms, budget)?;
+            block.push_row(labels, &mut row, &mut histograms);
+        }
+        if let Some(remarks) = self.state.remarks() {
+            remarks.tell(self.op, notes);
         }
         Ok(block)
     }
@@ -101,11 +112,12 @@ pub(crate) fn aggregate(
     op: AggregateOp,
     grouping: &Grouping,
     block: &StepBlock,
+    notes: &Notes,
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
     let mut partial = Partial::new(op, block.steps());
-    for (labels, row) in block.iter() {
+    for (labels, row) in block.iter_rows() {
         partial.add(grouping, labels, false, row, budget)?;
     }
-    partial.finish(budget)
+    partial.finish(notes, budget)
 }

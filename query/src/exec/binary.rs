@@ -4,11 +4,15 @@
 //! only which rows are present. What Prometheus refuses at a step (duplicates on the one side, several matches) is
 //! refused here when both rows have a value at a common step.
 
+use std::collections::BTreeMap;
+
 use varve_model::Labels;
 
+use crate::annotation::{Annotation, Notes};
 use crate::budget::{Budget, Held};
 use crate::error::Error;
-use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
+use crate::exec::block::{ABSENT, Histograms, StepBlock, Value, drop_name, is_absent};
+use crate::exec::element::{Operand, Outcome, apply};
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::promql::ast::{BinaryOp, Cardinality, VectorMatching};
@@ -65,23 +69,107 @@ pub(crate) fn scalars(op: BinaryOp, left: Vec<f64>, right: &[f64]) -> Vec<f64> {
     left.into_iter().zip(right).map(|(left, right)| compute(op, left, *right)).collect()
 }
 
-/// A vector and a scalar; `scalar_left` says on which side the scalar stands.
-pub(crate) fn with_scalar(
-    op: BinaryOp,
-    mut block: StepBlock,
-    scalar: &[f64],
-    scalar_left: bool,
-    returns_bool: bool,
-) -> Result<StepBlock, Error> {
-    block.map_cells(|step, value| {
-        let other = scalar[step];
-        let (left, right) = if scalar_left { (other, value) } else { (value, other) };
-        cell(op, left, right, value, returns_bool)
-    });
-    if !is_comparison(op) || returns_bool {
-        block.drop_names()?;
+fn trims(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+}
+
+/// An operator with where its remarks go.
+pub(crate) struct Operator<'a> {
+    pub(crate) op: BinaryOp,
+    pub(crate) returns_bool: bool,
+    /// About the whole expression.
+    pub(crate) notes: Notes,
+    pub(crate) budget: &'a Budget,
+}
+
+impl Operator<'_> {
+    /// A vector and a scalar; `scalar_left` says on which side the scalar stands.
+    pub(crate) fn with_scalar(
+        &self,
+        mut block: StepBlock,
+        scalar: &[f64],
+        scalar_left: bool,
+    ) -> Result<StepBlock, Error> {
+        let (op, returns_bool) = (self.op, self.returns_bool);
+        let mut remarks = Told::default();
+        block.map_floats(|step, value| {
+            let other = scalar[step];
+            let (left, right) = if scalar_left { (other, value) } else { (value, other) };
+            if trims(op) {
+                remarks.tell(step, apply(op, Operand::Float(left), Operand::Float(right)).1);
+            }
+            cell(op, left, right, value, returns_bool)
+        });
+        block.map_histograms(self.budget, |step, histogram| {
+            let (of, other) = (Operand::Histogram(histogram), Operand::Float(scalar[step]));
+            let (left, right) = if scalar_left { (other, of) } else { (of, other) };
+            let (outcome, remark) = apply(op, left, right);
+            remarks.tell(step, remark);
+            match outcome {
+                Outcome::Value(value) => Some(value),
+                Outcome::Holds(_) | Outcome::Nothing => None,
+            }
+        })?;
+        remarks.note(&self.notes);
+        if !is_comparison(op) || returns_bool {
+            block.drop_names()?;
+        }
+        Ok(block)
     }
-    Ok(block)
+
+    /// Two vectors.
+    pub(crate) fn vectors(
+        &self,
+        left: StepBlock,
+        right: StepBlock,
+        matching: &VectorMatching,
+    ) -> Result<StepBlock, Error> {
+        assert_eq!(left.steps(), right.steps());
+        let signatures = signatures(&left, &right, matching);
+        if is_set(self.op) {
+            return set(self.op, left, right, &signatures, self.budget);
+        }
+        let swapped = matching.cardinality == Cardinality::OneToMany;
+        let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
+        let (many_signatures, one_signatures) =
+            if swapped { (&signatures.right, &signatures.left) } else { (&signatures.left, &signatures.right) };
+        let join = Join {
+            op: self.op,
+            many,
+            one,
+            rows_of: rows_by_signature(one_signatures, signatures.count),
+            many_rows_of: rows_by_signature(many_signatures, signatures.count),
+            many_signatures,
+            matching,
+            swapped,
+            returns_bool: self.returns_bool,
+            plain: !many.has_histograms() && !one.has_histograms() && !trims(self.op),
+        };
+        join.check_one_side()?;
+        let mut joined = join.run(self.budget)?;
+        joined.remarks.note(&self.notes);
+        joined.block.merge_same_labels()?;
+        Ok(joined.block)
+    }
+}
+
+/// What is to be told: of each step the remark about its last pair, as Prometheus does.
+#[derive(Default)]
+struct Told(BTreeMap<usize, Annotation>);
+
+impl Told {
+    fn tell(&mut self, step: usize, remark: Option<Annotation>) {
+        if let Some(remark) = remark {
+            self.0.insert(step, remark);
+        }
+    }
+
+    fn note(&self, notes: &Notes) {
+        let mut last = None;
+        for remark in self.0.values().filter(|remark| last.replace(*remark) != Some(*remark)) {
+            notes.add(remark);
+        }
+    }
 }
 
 /// Rows of two blocks numbered by match signature.
@@ -102,41 +190,6 @@ fn signatures(left: &StepBlock, right: &StepBlock, matching: &VectorMatching) ->
     let left = left.labels().iter().map(&mut number).collect();
     let right = right.labels().iter().map(&mut number).collect();
     Signatures { count: keys.len(), left, right }
-}
-
-/// Two vectors.
-pub(crate) fn vectors(
-    op: BinaryOp,
-    left: StepBlock,
-    right: StepBlock,
-    matching: &VectorMatching,
-    returns_bool: bool,
-    budget: &Budget,
-) -> Result<StepBlock, Error> {
-    assert_eq!(left.steps(), right.steps());
-    let signatures = signatures(&left, &right, matching);
-    if is_set(op) {
-        return set(op, left, right, &signatures, budget);
-    }
-    let swapped = matching.cardinality == Cardinality::OneToMany;
-    let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
-    let (many_signatures, one_signatures) =
-        if swapped { (&signatures.right, &signatures.left) } else { (&signatures.left, &signatures.right) };
-    let join = Join {
-        op,
-        many,
-        one,
-        rows_of: rows_by_signature(one_signatures, signatures.count),
-        many_rows_of: rows_by_signature(many_signatures, signatures.count),
-        many_signatures,
-        matching,
-        swapped,
-        returns_bool,
-    };
-    join.check_one_side()?;
-    let mut block = join.run(budget)?;
-    block.merge_same_labels()?;
-    Ok(block)
 }
 
 fn rows_by_signature(signatures: &[usize], count: usize) -> Vec<Vec<u32>> {
@@ -161,6 +214,8 @@ struct Join<'a> {
     /// Whether the many side is the right one.
     swapped: bool,
     returns_bool: bool,
+    /// Whether there are floats alone.
+    plain: bool,
 }
 
 /// What a join has made so far.
@@ -168,6 +223,8 @@ struct Join<'a> {
 struct Joined {
     block: StepBlock,
     row: Vec<f64>,
+    histograms: Histograms,
+    remarks: Told,
     /// Steps taken in groups in which several rows of the many side compete, by group and, where the group may have
     /// several results, by result labels.
     keys: KeyTable,
@@ -227,7 +284,7 @@ impl Join<'_> {
         )))
     }
 
-    fn run(&self, budget: &Budget) -> Result<StepBlock, Error> {
+    fn run(&self, budget: &Budget) -> Result<Joined, Error> {
         let steps = self.many.steps();
         let mut out = Joined { block: StepBlock::new(steps), row: vec![ABSENT; steps], ..Joined::default() };
         out.block.reserve(self.many.rows(), budget)?;
@@ -244,7 +301,7 @@ impl Join<'_> {
         if self.is_filled() {
             self.fill(&mut out, budget)?;
         }
-        Ok(out.block)
+        Ok(out)
     }
 
     fn is_filled(&self) -> bool {
@@ -282,16 +339,57 @@ impl Join<'_> {
             if is_absent(many) || is_absent(one) {
                 continue;
             }
+            let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+            let value = if self.plain {
+                Some(cell(self.op, left, right, left, self.returns_bool))
+            } else {
+                let (value, remark) = self.mixed(left, right, &mut out.histograms, budget)?;
+                out.remarks.tell(step, remark);
+                value
+            };
+            // What is not defined for its operands takes no place.
+            let Some(value) = value else { continue };
             if let Some(claims) = claims.as_deref_mut()
                 && std::mem::replace(&mut claims[step], true)
             {
                 return Err(several_matches(one_to_one));
             }
-            let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-            *result = cell(self.op, left, right, left, self.returns_bool);
+            *result = value;
         }
-        out.block.push(labels, &out.row);
+        out.block.push_row(labels, &mut out.row, &mut out.histograms);
         Ok(())
+    }
+
+    /// One cell of which either side may be a histogram; `None` when the operator is not defined for them.
+    fn mixed(
+        &self,
+        left: f64,
+        right: f64,
+        histograms: &mut Histograms,
+        budget: &Budget,
+    ) -> Result<(Option<f64>, Option<Annotation>), Error> {
+        let (left_block, right_block) = if self.swapped { (self.one, self.many) } else { (self.many, self.one) };
+        let operand = |cell: f64, of: &'_ StepBlock| of.histograms().get(cell).cloned();
+        let (left_of, right_of) = (operand(left, left_block), operand(right, right_block));
+        if left_of.is_none() && right_of.is_none() && !trims(self.op) {
+            return Ok((Some(cell(self.op, left, right, left, self.returns_bool)), None));
+        }
+        let a = left_of.as_ref().map_or(Operand::Float(left), Operand::Histogram);
+        let b = right_of.as_ref().map_or(Operand::Float(right), Operand::Histogram);
+        let (outcome, remark) = apply(self.op, a, b);
+        let value = match outcome {
+            Outcome::Nothing => None,
+            Outcome::Value(Value::Float(value)) => Some(value),
+            Outcome::Value(Value::Histogram(_)) if self.returns_bool => Some(1.0),
+            Outcome::Value(Value::Histogram(histogram)) => Some(histograms.push(histogram, budget)?),
+            Outcome::Holds(holds) if self.returns_bool => Some(f64::from(u8::from(holds))),
+            Outcome::Holds(false) => Some(ABSENT),
+            Outcome::Holds(true) => match left_of {
+                Some(histogram) => Some(histograms.push(histogram, budget)?),
+                None => Some(left),
+            },
+        };
+        Ok((value, remark))
     }
 
     /// Fills missing partners. As in Prometheus, `fill_right` stands in for the one side and `fill_left` for the many

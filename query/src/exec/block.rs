@@ -3,15 +3,23 @@
 //! An absent cell holds the stale marker: no operator yields it and no selector lets it through, so one word says
 //! both presence and value, and loops over rows need no second array.
 //!
+//! A cell of a native histogram holds a number, too: a signalling NaN, whose low half is the histogram's place in the
+//! block's list of them. Arithmetic makes NaNs quiet, so no operator over floats yields one; so does the scan with
+//! those that were stored. Whatever moves cells about within a block moves histograms with them. A block without
+//! histograms has an empty list: operators ask once a block, and floats pay nothing.
+//!
 //! Invariants: every row has as many cells as there are steps, and at least one that is present; label sets are
 //! unique unless an operator has just changed them ([`StepBlock::merge_same_labels`] restores it).
 
+use std::sync::Arc;
+
 use varve_model::labels::METRIC_NAME;
-use varve_model::{Labels, STALE_NAN_BITS, is_stale};
+use varve_model::{Histogram, Labels, STALE_NAN_BITS, is_stale};
 
 use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::keys::KeyTable;
+use crate::histogram;
 
 /// The absent cell.
 pub(crate) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
@@ -20,6 +28,95 @@ pub(crate) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
 #[inline]
 pub(crate) fn is_absent(cell: f64) -> bool {
     is_stale(cell)
+}
+
+/// The high half of a cell with a histogram.
+const HISTOGRAM_TAG: u64 = 0x7ff4_9e1b;
+
+/// Whether a cell stands for a histogram.
+#[inline]
+pub(crate) fn is_histogram(cell: f64) -> bool {
+    cell.to_bits() >> 32 == HISTOGRAM_TAG
+}
+
+/// The place of a cell's histogram in its list; without meaning for other cells.
+#[inline]
+fn place(cell: f64) -> usize {
+    cell.to_bits() as u32 as usize
+}
+
+/// The cell of the histogram at a place.
+fn histogram_cell(place: usize) -> f64 {
+    f64::from_bits(HISTOGRAM_TAG << 32 | u64::from(place as u32))
+}
+
+/// Histograms shared by cells; the place of each is what its cells hold. Charged to the query's budget.
+#[derive(Clone, Default)]
+pub(crate) struct Histograms {
+    list: Vec<Arc<Histogram>>,
+    held: Vec<Arc<Held>>,
+    /// Bytes not charged yet.
+    uncharged: u64,
+}
+
+/// Bytes of histograms that are charged at once.
+const CHARGED_AT_ONCE: u64 = 1 << 16;
+
+impl Histograms {
+    /// Whether there is none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Forgets them.
+    pub(crate) fn clear(&mut self) {
+        *self = Histograms::default();
+    }
+
+    /// Adds one; its cell.
+    pub(crate) fn push(&mut self, histogram: impl Into<Arc<Histogram>>, budget: &Budget) -> Result<f64, Error> {
+        let histogram = histogram.into();
+        self.uncharged += histogram::bytes(&histogram);
+        if self.uncharged > CHARGED_AT_ONCE {
+            self.held.push(Arc::new(budget.hold(std::mem::take(&mut self.uncharged))?));
+        }
+        self.list.push(histogram);
+        Ok(histogram_cell(self.list.len() - 1))
+    }
+
+    /// The histogram of a cell, if it stands for one.
+    #[inline]
+    pub(crate) fn get(&self, cell: f64) -> Option<&Arc<Histogram>> {
+        if is_histogram(cell) { self.list.get(place(cell)) } else { None }
+    }
+
+    /// Takes over those of another list; what to add to the places in its cells.
+    fn append(&mut self, other: &mut Histograms) -> usize {
+        let base = self.list.len();
+        self.list.append(&mut other.list);
+        self.held.append(&mut other.held);
+        self.uncharged += std::mem::take(&mut other.uncharged);
+        base
+    }
+}
+
+/// Moves the places in cells by `base`.
+fn rebase(cells: &mut [f64], base: usize) {
+    if base > 0 {
+        for cell in cells.iter_mut().filter(|cell| is_histogram(**cell)) {
+            *cell = histogram_cell(place(*cell) + base);
+        }
+    }
+}
+
+/// Cells over all steps, with the histograms that they stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    /// One a step.
+    pub(crate) cells: &'a [f64],
+    /// Empty when no cell is a histogram.
+    pub(crate) histograms: &'a Histograms,
 }
 
 /// Whether a row has a value anywhere.
@@ -38,12 +135,21 @@ pub(crate) fn drop_name(labels: &Labels) -> Labels {
     if labels.iter().any(|(name, _)| is_metadata(name)) { labels.without(&is_metadata) } else { labels.clone() }
 }
 
+/// What an operator makes of a histogram.
+pub(crate) enum Value {
+    /// A float.
+    Float(f64),
+    /// A histogram.
+    Histogram(Arc<Histogram>),
+}
+
 /// Series times steps.
 #[derive(Default)]
 pub(crate) struct StepBlock {
     steps: usize,
     labels: Vec<Labels>,
     cells: Vec<f64>,
+    histograms: Histograms,
     held: Vec<Held>,
 }
 
@@ -79,6 +185,83 @@ impl StepBlock {
         &self.cells[row * self.steps..(row + 1) * self.steps]
     }
 
+    /// Whether any cell may be a histogram.
+    #[inline]
+    pub(crate) fn has_histograms(&self) -> bool {
+        !self.histograms.is_empty()
+    }
+
+    /// The histograms of its cells.
+    pub(crate) fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
+
+    /// Cells and histograms of each row.
+    pub(crate) fn iter_rows(&self) -> impl Iterator<Item = (&Labels, Row<'_>)> {
+        self.iter().map(|(labels, cells)| (labels, Row { cells, histograms: &self.histograms }))
+    }
+
+    /// Takes over the histograms of another block, whose cells are about to be pushed here; nothing was before.
+    pub(crate) fn adopt(&mut self, other: &StepBlock) {
+        debug_assert!(self.histograms.is_empty());
+        self.histograms = other.histograms.clone();
+    }
+
+    /// Leaves only the floats; `true` when there was a histogram.
+    pub(crate) fn drop_histograms(&mut self) -> bool {
+        if !self.has_histograms() {
+            return false;
+        }
+        let mut any = false;
+        for cell in self.cells.iter_mut().filter(|cell| is_histogram(**cell)) {
+            *cell = ABSENT;
+            any = true;
+        }
+        self.histograms.clear();
+        self.drop_empty_rows();
+        any
+    }
+
+    /// Applies `change` to each histogram in its cell: another histogram, a float, or nothing. Floats stay. Rows left
+    /// empty go.
+    pub(crate) fn map_histograms(
+        &mut self,
+        budget: &Budget,
+        mut change: impl FnMut(usize, &Arc<Histogram>) -> Option<Value>,
+    ) -> Result<(), Error> {
+        if !self.has_histograms() {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.histograms);
+        let steps = self.steps;
+        for row in self.cells.chunks_exact_mut(steps.max(1)) {
+            budget.check()?;
+            for (step, cell) in row.iter_mut().enumerate() {
+                if let Some(histogram) = before.get(*cell) {
+                    *cell = match change(step, histogram) {
+                        Some(Value::Float(value)) => value,
+                        Some(Value::Histogram(histogram)) => self.histograms.push(histogram, budget)?,
+                        None => ABSENT,
+                    };
+                }
+            }
+        }
+        self.drop_empty_rows();
+        Ok(())
+    }
+
+    /// Replaces each histogram by a float; floats go, and so do rows left empty.
+    pub(crate) fn floats_of_histograms(&mut self, mut value: impl FnMut(usize, &Histogram) -> f64) {
+        let before = std::mem::take(&mut self.histograms);
+        let steps = self.steps;
+        for row in self.cells.chunks_exact_mut(steps.max(1)) {
+            for (step, cell) in row.iter_mut().enumerate() {
+                *cell = before.get(*cell).map_or(ABSENT, |histogram| value(step, histogram));
+            }
+        }
+        self.drop_empty_rows();
+    }
+
     /// All cells, row by row.
     pub(crate) fn cells_mut(&mut self) -> &mut [f64] {
         &mut self.cells
@@ -106,24 +289,45 @@ impl StepBlock {
         }
     }
 
+    /// Appends a row, whose histograms become those of the block. The row is without meaning afterwards.
+    pub(crate) fn push_row(&mut self, labels: Labels, row: &mut [f64], histograms: &mut Histograms) {
+        if !histograms.is_empty() {
+            let base = self.histograms.append(histograms);
+            rebase(row, base);
+        }
+        self.push(labels, row);
+    }
+
     /// Appends all rows of another block of as many steps.
     pub(crate) fn append(&mut self, mut other: StepBlock) {
         assert_eq!(other.steps, self.steps);
-        if self.labels.is_empty() && self.cells.capacity() < other.cells.len() {
+        if self.labels.is_empty() && self.histograms.is_empty() && self.cells.capacity() < other.cells.len() {
             *self = other;
             return;
+        }
+        if other.has_histograms() {
+            let base = self.histograms.append(&mut other.histograms);
+            rebase(&mut other.cells, base);
         }
         self.labels.append(&mut other.labels);
         self.cells.append(&mut other.cells);
         self.held.append(&mut other.held);
     }
 
-    /// Applies `change` to each present cell; it may answer [`ABSENT`]. Rows left empty go.
-    pub(crate) fn map_cells(&mut self, mut change: impl FnMut(usize, f64) -> f64) {
+    /// Applies `change` to each present float; it may answer [`ABSENT`]. Histograms go, and so do rows left empty.
+    pub(crate) fn map_cells(&mut self, change: impl FnMut(usize, f64) -> f64) {
+        self.drop_histograms();
+        self.map_floats(change);
+    }
+
+    /// [`StepBlock::map_cells`] that lets histograms be.
+    pub(crate) fn map_floats(&mut self, mut change: impl FnMut(usize, f64) -> f64) {
         let steps = self.steps;
+        let has_histograms = self.has_histograms();
         for row in self.cells.chunks_exact_mut(steps.max(1)) {
             for (step, cell) in row.iter_mut().enumerate() {
-                if !is_absent(*cell) {
+                let skipped = is_absent(*cell) || (has_histograms && is_histogram(*cell));
+                if !skipped {
                     *cell = change(step, *cell);
                 }
             }
@@ -214,10 +418,65 @@ impl StepBlock {
         assert_eq!(self.steps, 1);
         let mut block = StepBlock::new(steps);
         block.reserve(self.rows(), budget)?;
+        block.histograms = self.histograms.clone();
         block.labels.extend_from_slice(&self.labels);
         for cell in &self.cells {
             block.cells.extend(std::iter::repeat_n(*cell, steps));
         }
         Ok(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget() -> Budget {
+        Budget::of_limits(&varve_model::Limits::default())
+    }
+
+    fn histogram(count: f64) -> Histogram {
+        Histogram { count, ..Histogram::default() }
+    }
+
+    fn counts(block: &StepBlock) -> Vec<Option<f64>> {
+        block.cells.iter().map(|cell| block.histograms.get(*cell).map(|histogram| histogram.count)).collect()
+    }
+
+    /// Two steps: a histogram and a float.
+    fn block(name: &str, count: f64) -> StepBlock {
+        let mut block = StepBlock::new(2);
+        let mut histograms = Histograms::default();
+        let cell = histograms.push(histogram(count), &budget()).unwrap();
+        block.push_row(Labels::from([("__name__", name)]), &mut [cell, 7.0], &mut histograms);
+        block
+    }
+
+    #[test]
+    fn histograms_follow_their_cells() {
+        let mut all = StepBlock::new(2);
+        for (name, count) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
+            all.append(block(name, count));
+        }
+        assert_eq!(counts(&all), [Some(1.0), None, Some(2.0), None, Some(3.0), None]);
+        let doubled = |step, histogram: &Arc<Histogram>| match (step, histogram.count) {
+            (0, 1.0) => None,
+            (0, 2.0) => Some(Value::Float(0.5)),
+            _ => Some(Value::Histogram(self::histogram(histogram.count * 2.0).into())),
+        };
+        all.map_histograms(&budget(), doubled).unwrap();
+        assert_eq!(counts(&all), [None, None, None, None, Some(6.0), None]);
+        assert!(all.drop_histograms() && !all.has_histograms());
+        assert_eq!((all.rows(), all.row(1)[0]), (3, 0.5));
+        assert!(is_absent(all.row(2)[0]));
+    }
+
+    #[test]
+    fn arithmetic_makes_no_histogram() {
+        let cell = Histograms::default().push(histogram(1.0), &budget()).unwrap();
+        assert!(is_histogram(cell) && cell.is_nan() && !is_absent(cell));
+        for value in [std::hint::black_box(cell) + 1.0, cell * 2.0, -cell, f64::NAN, ABSENT] {
+            assert!(!is_histogram(value));
+        }
     }
 }

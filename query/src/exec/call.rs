@@ -1,16 +1,18 @@
 //! Calls of functions over instant vectors and scalars; range functions are handed to the scan.
 
-use varve_model::Labels;
+use varve_model::{Histogram, Labels};
 
 use crate::annotation::{Annotation, Notes};
 use crate::error::Error;
-use crate::exec::block::{ABSENT, StepBlock, is_absent};
+use crate::exec::block::{ABSENT, StepBlock, Value, is_absent};
 use crate::exec::eval::{Evaluated, Evaluator, ill_typed, not_here};
+use crate::exec::functions::histogram::{Distributions, Measure};
 use crate::exec::functions::{date, histogram, label, math, sort};
 use crate::exec::remarks::is_invalid_quantile;
 use crate::exec::steps::Steps;
 use crate::exec::strip;
 use crate::exec::window::RangeFunction;
+use crate::histogram as native;
 use crate::promql::ast::{Expr, ExprKind, Span};
 use crate::request::Mode;
 
@@ -55,7 +57,11 @@ impl Evaluator<'_> {
                 Some(ExprKind::VectorSelector(selector)) => {
                     self.newest(selector, steps, true)?.collect(self.pool, self.budget)?
                 }
-                _ => return elementwise(vector(0)?, |step, _| steps.time(step) as f64 / 1000.0),
+                _ => {
+                    let mut block = vector(0)?;
+                    block.map_histograms(self.budget, |_, _| Some(Value::Float(0.0)))?;
+                    return elementwise(block, |step, _| steps.time(step) as f64 / 1000.0);
+                }
             },
             "vector" => {
                 let mut block = StepBlock::new(steps.count);
@@ -85,7 +91,7 @@ impl Evaluator<'_> {
                 block
             }
             "sort" | "sort_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
-                sort::by_value(&vector(0)?, function == "sort_desc", self.budget)?
+                sort::by_value(&mut vector(0)?, function == "sort_desc", self.budget)?
             }
             "sort_by_label" | "sort_by_label_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
                 let names = (1..args.len()).map(|n| Ok(self.string(args, n)?.to_owned()));
@@ -102,17 +108,10 @@ impl Evaluator<'_> {
                 let quantiles = scalar(0)?;
                 remark_quantiles(&quantiles, &self.notes(args, 0));
                 let notes = self.notes(args, 1);
-                let levelled = histogram::Levels::default();
-                let block = histogram::evaluate(
-                    &vector(1)?,
-                    self.budget,
-                    &notes,
-                    1,
-                    &|_, labels| Ok(labels.clone()),
-                    &|_, step, buckets| levelled.quantile(quantiles[step], buckets, steps.time(step)),
-                )?;
-                levelled.tell(&notes);
-                block
+                let outcome = self.distributions(&notes, steps);
+                outcome.evaluate(&vector(1)?, 1, &|_, labels| Ok(labels.clone()), &|_, step| {
+                    Some(Measure::Quantile(quantiles[step]))
+                })?
             }
             "histogram_quantiles" => {
                 let name = self.string(args, 1)?;
@@ -128,38 +127,36 @@ impl Evaluator<'_> {
                     label::built(builder)
                 };
                 let notes = self.notes(args, 0);
-                let levelled = histogram::Levels::default();
-                let value = |number: usize, step: usize, buckets: &mut Vec<histogram::Bucket>| {
+                let outcome = self.distributions(&notes, steps);
+                outcome.evaluate(&vector(0)?, series.len(), &labels_of, &|number, step| {
                     let (argument, q) = series[number];
-                    if quantiles[argument][step].to_bits() != q.to_bits() {
-                        return ABSENT;
-                    }
-                    levelled.quantile(q, buckets, steps.time(step))
-                };
-                let block = histogram::evaluate(&vector(0)?, self.budget, &notes, series.len(), &labels_of, &value)?;
-                levelled.tell(&notes);
-                block
+                    (quantiles[argument][step].to_bits() == q.to_bits()).then_some(Measure::Quantile(q))
+                })?
             }
             "histogram_fraction" => {
                 let (lower, upper) = (scalar(0)?, scalar(1)?);
-                histogram::evaluate(
-                    &vector(2)?,
-                    self.budget,
-                    &self.notes(args, 2),
-                    1,
-                    &|_, labels| Ok(labels.clone()),
-                    &|_, step, buckets| histogram::fraction(lower[step], upper[step], buckets),
-                )?
+                let notes = self.notes(args, 2);
+                let outcome = self.distributions(&notes, steps);
+                outcome.evaluate(&vector(2)?, 1, &|_, labels| Ok(labels.clone()), &|_, step| {
+                    Some(Measure::Fraction(lower[step], upper[step]))
+                })?
             }
-            // Of floats these say nothing.
-            "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar"
-            | "start_timestamp" => {
+            "histogram_avg" => of_histograms(vector(0)?, |histogram| histogram.sum / histogram.count)?,
+            "histogram_count" => of_histograms(vector(0)?, |histogram| histogram.count)?,
+            "histogram_sum" => of_histograms(vector(0)?, |histogram| histogram.sum)?,
+            "histogram_stddev" => of_histograms(vector(0)?, |histogram| native::variance(histogram).sqrt())?,
+            "histogram_stdvar" => of_histograms(vector(0)?, native::variance)?,
+            "start_timestamp" => {
                 vector(0)?;
                 StepBlock::new(steps.count)
             }
             _ => return Err(not_here(&format!("function {function}()"))),
         };
         Ok(Evaluated::Vector(block))
+    }
+
+    fn distributions<'n>(&'n self, notes: &'n Notes, steps: Steps) -> Distributions<'n> {
+        Distributions { notes, steps, budget: self.budget, named: self.request.features.delayed_name_removal }
     }
 
     /// Functions whose value is a scalar.
@@ -179,7 +176,8 @@ impl Evaluator<'_> {
                 Ok(Some(a.into_iter().zip(b).map(|(a, b)| of(a, b)).collect()))
             }
             ("scalar", [arg]) => {
-                let block = self.vector(arg, steps)?;
+                let mut block = self.vector(arg, steps)?;
+                block.drop_histograms();
                 let mut values = vec![ABSENT; steps.count];
                 for (_, row) in block.iter() {
                     for (value, cell) in values.iter_mut().zip(row).filter(|(_, cell)| !is_absent(**cell)) {
@@ -249,6 +247,13 @@ fn present_steps(block: &StepBlock) -> Vec<bool> {
         }
     }
     present
+}
+
+/// A function of each histogram; the result is another metric.
+fn of_histograms(mut block: StepBlock, value: impl Fn(&Histogram) -> f64) -> Result<StepBlock, Error> {
+    block.floats_of_histograms(|_, histogram| value(histogram));
+    block.drop_names()?;
+    Ok(block)
 }
 
 /// A function of each value; the result is another metric.

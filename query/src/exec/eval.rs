@@ -9,7 +9,8 @@ use crate::answer::MatrixSeries;
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::accumulate::is_running;
-use crate::exec::block::StepBlock;
+use crate::exec::binary::Operator;
+use crate::exec::block::{StepBlock, Value};
 use crate::exec::grouping::Grouping;
 use crate::exec::invariant::is_invariant;
 use crate::exec::pool::Pool;
@@ -18,7 +19,8 @@ use crate::exec::scan::{Input, Scan, Shape};
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{RangeFunction, drop_stale};
 use crate::exec::{aggregate, binary, duration, left_open, series, strip, subquery, top};
-use crate::promql::ast::{Aggregate, AggregateOp, Binary, Expr, ExprKind, VectorSelector};
+use crate::histogram;
+use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, VectorSelector};
 use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
 
@@ -39,7 +41,20 @@ pub(crate) enum Evaluated {
     Vector(StepBlock),
 }
 
+/// How much of histograms those above an expression look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Detail {
+    /// All of them.
+    Whole,
+    /// Count and sum: below `histogram_count`, `histogram_sum` and `histogram_avg`. Buckets are not even compared,
+    /// as in Prometheus.
+    Totals,
+    /// All of them, whatever stands below: a subquery, or something that needs the buckets, stands above.
+    Pinned,
+}
+
 /// What an evaluation works with.
+#[derive(Clone, Copy)]
 pub(crate) struct Evaluator<'a> {
     pub(crate) source: &'a dyn Source,
     pub(crate) pool: &'a Pool,
@@ -47,6 +62,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) request: &'a RangeRequest,
     /// What is to be said about the answer.
     pub(crate) annotations: &'a Annotations,
+    /// How much of histograms is wanted.
+    pub(crate) detail: Detail,
 }
 
 pub(super) fn not_here(what: &str) -> Error {
@@ -92,6 +109,23 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The evaluator of what stands below a call.
+    fn below(&self, function: &str) -> Self {
+        let detail = match (self.detail, function) {
+            (Detail::Pinned, _) | (_, "histogram_quantile" | "histogram_quantiles" | "histogram_fraction") => {
+                Detail::Pinned
+            }
+            (_, "histogram_count" | "histogram_sum" | "histogram_avg") => Detail::Totals,
+            (detail, _) => detail,
+        };
+        Evaluator { detail, ..*self }
+    }
+
+    /// The evaluator of what must have its buckets.
+    fn pinned(&self) -> Self {
+        Evaluator { detail: Detail::Pinned, ..*self }
+    }
+
     /// Evaluates an expression at all steps.
     pub(crate) fn eval(&self, expr: &Expr, steps: Steps) -> Result<Evaluated, Error> {
         self.budget.check()?;
@@ -119,9 +153,9 @@ impl Evaluator<'_> {
                     Mode::Instant => ill_typed("instant vector"),
                 });
             }
-            ExprKind::Call { function, args } => self.call(function, args, expr.span, steps)?,
-            ExprKind::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(aggregate, steps)?),
-            ExprKind::Binary(binary) => self.binary(binary, steps)?,
+            ExprKind::Call { function, args } => self.below(function).call(function, args, expr.span, steps)?,
+            ExprKind::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(expr, aggregate, steps)?),
+            ExprKind::Binary(binary) => self.binary(expr, binary, steps)?,
         })
     }
 
@@ -152,7 +186,12 @@ impl Evaluator<'_> {
             match &mut value {
                 Evaluated::Scalar(values) => values.iter_mut().for_each(|value| *value = -*value),
                 Evaluated::Vector(block) => {
-                    block.map_cells(|_, value| -value);
+                    block.map_floats(|_, value| -value);
+                    block.map_histograms(self.budget, |_, histogram| {
+                        let mut negated = histogram.as_ref().clone();
+                        histogram::multiply(&mut negated, -1.0);
+                        Some(Value::Histogram(negated.into()))
+                    })?;
                     block.drop_names()?;
                 }
                 Evaluated::String(_) => return Err(ill_typed("scalar or instant vector")),
@@ -161,21 +200,30 @@ impl Evaluator<'_> {
         Ok(value)
     }
 
-    fn binary(&self, binary: &Binary, steps: Steps) -> Result<Evaluated, Error> {
-        let left = self.eval(&binary.lhs, steps)?;
-        let right = self.eval(&binary.rhs, steps)?;
-        let (op, returns_bool) = (binary.op, binary.returns_bool);
+    fn binary(&self, expr: &Expr, binary: &Binary, steps: Steps) -> Result<Evaluated, Error> {
+        let trims = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        let below = if trims { self.pinned() } else { *self };
+        let left = below.eval(&binary.lhs, steps)?;
+        let right = below.eval(&binary.rhs, steps)?;
+        let operator = Operator {
+            op: binary.op,
+            returns_bool: binary.returns_bool,
+            notes: Notes::new(self.annotations, expr.span),
+            budget: self.budget,
+        };
         Ok(match (left, right) {
-            (Evaluated::Scalar(left), Evaluated::Scalar(right)) => Evaluated::Scalar(binary::scalars(op, left, &right)),
+            (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
+                Evaluated::Scalar(binary::scalars(binary.op, left, &right))
+            }
             (Evaluated::Vector(left), Evaluated::Scalar(right)) => {
-                Evaluated::Vector(binary::with_scalar(op, left, &right, false, returns_bool)?)
+                Evaluated::Vector(operator.with_scalar(left, &right, false)?)
             }
             (Evaluated::Scalar(left), Evaluated::Vector(right)) => {
-                Evaluated::Vector(binary::with_scalar(op, right, &left, true, returns_bool)?)
+                Evaluated::Vector(operator.with_scalar(right, &left, true)?)
             }
             (Evaluated::Vector(left), Evaluated::Vector(right)) => {
                 let matching = binary.matching.clone().unwrap_or_default();
-                Evaluated::Vector(binary::vectors(op, left, right, &matching, returns_bool, self.budget)?)
+                Evaluated::Vector(operator.vectors(left, right, &matching)?)
             }
             _ => return Err(ill_typed("scalar or instant vector")),
         })
@@ -192,6 +240,16 @@ impl Evaluator<'_> {
         Ok(set)
     }
 
+    /// The times that windows of `back` milliseconds touch. Where histograms lose their buckets, those before tell of
+    /// resets.
+    fn span(&self, steps: Steps, reach: Reach, back: i64) -> TimeRange {
+        span(steps, reach, if self.totals() { back.saturating_mul(2) } else { back })
+    }
+
+    fn totals(&self) -> bool {
+        self.detail == Detail::Totals
+    }
+
     /// The scan of an instant selector; with `time`, of the times of its samples.
     pub(super) fn newest(&self, selector: &VectorSelector, steps: Steps, time: bool) -> Result<Scan, Error> {
         let mut reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
@@ -200,7 +258,7 @@ impl Evaluator<'_> {
             reach.offset = 0;
         }
         let lookback = self.request.lookback_ms;
-        let input = Input::Stored(self.select(selector, span(steps, reach, lookback))?);
+        let input = Input::Stored(self.select(selector, self.span(steps, reach, lookback))?);
         let one_name = has_one_name(selector);
         Ok(Scan {
             input,
@@ -210,6 +268,7 @@ impl Evaluator<'_> {
             one_name,
             notes: Notes::default(),
             typed: false,
+            totals: self.totals(),
         })
     }
 
@@ -227,18 +286,27 @@ impl Evaluator<'_> {
             ExprKind::MatrixSelector { selector, range } => {
                 let range = duration::positive(range, self.request)?;
                 let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
-                let input = Input::Stored(self.select(selector, span(steps, reach, range))?);
+                let input = Input::Stored(self.select(selector, self.span(steps, reach, range))?);
                 let shape = Shape::Window { function, range, arguments };
-                Ok(Scan { input, shape, steps, reach, one_name: has_one_name(selector), notes, typed })
+                Ok(Scan {
+                    input,
+                    shape,
+                    steps,
+                    reach,
+                    one_name: has_one_name(selector),
+                    notes,
+                    typed,
+                    totals: self.totals(),
+                })
             }
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
                 let input = match resolved.steps(steps) {
-                    Some(inner) => Input::Rows(Arc::new(self.vector_or_scalar(expr, inner)?), inner),
+                    Some(inner) => Input::Rows(Arc::new(self.pinned().vector_or_scalar(expr, inner)?), inner),
                     None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
                 };
                 let shape = Shape::Window { function, range: resolved.range, arguments };
-                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, typed })
+                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, typed, totals: false })
             }
             _ => Err(ill_typed("range vector")),
         }
@@ -262,6 +330,7 @@ impl Evaluator<'_> {
         match &strip(expr).kind {
             ExprKind::VectorSelector(selector) => self.newest(selector, steps, false).map(Some),
             ExprKind::Call { function, args } if *function != "absent_over_time" => {
+                // No function over ranges changes how much of histograms is wanted.
                 match RangeFunction::named(function) {
                     Some(function) => self.range_call(function, args, steps).map(Some),
                     None => Ok(None),
@@ -296,14 +365,15 @@ impl Evaluator<'_> {
         Notes::new(self.annotations, span)
     }
 
-    fn aggregate(&self, node: &Aggregate, steps: Steps) -> Result<StepBlock, Error> {
+    fn aggregate(&self, expr: &Expr, node: &Aggregate, steps: Steps) -> Result<StepBlock, Error> {
         let grouping = if node.without { Grouping::without(&node.grouping) } else { Grouping::by(&node.grouping) };
+        let about_vector = Notes::new(self.annotations, node.expr.span);
         if is_running(node.op) {
             return match self.scan(&node.expr, steps)? {
-                Some(scan) => scan.aggregate(node.op, &grouping, self.pool, self.budget),
+                Some(scan) => scan.aggregate(node.op, &grouping, &about_vector, self.pool, self.budget),
                 None => {
                     let block = self.vector(&node.expr, steps)?;
-                    aggregate::aggregate(node.op, &grouping, &block, self.budget)
+                    aggregate::aggregate(node.op, &grouping, &block, &about_vector, self.budget)
                 }
             };
         }
@@ -319,13 +389,16 @@ impl Evaluator<'_> {
         match node.op {
             AggregateOp::Quantile => {
                 remark_quantiles(&param, &notes);
-                top::quantiles(&param, &grouping, &block, self.budget)
+                top::quantiles(&param, &grouping, &mut block, &about_vector, self.budget)
             }
             AggregateOp::LimitRatio => {
                 top::keep_ratio(&param, &mut block, &notes)?;
                 Ok(block)
             }
-            op => top::keep(op, &param, &grouping, &block, self.budget),
+            op => {
+                let notes = Notes::new(self.annotations, expr.span);
+                top::keep(op, &param, &grouping, &mut block, &notes, self.budget)
+            }
         }
     }
 
@@ -350,6 +423,8 @@ impl Evaluator<'_> {
                     points += column.len() as u64;
                     self.budget.points(points)?;
                     held.push(self.budget.hold_cells(column.len(), 2)?);
+                    let bytes = column.histograms.iter().map(|(_, histogram)| histogram::bytes(histogram)).sum();
+                    held.push(self.budget.hold(bytes)?);
                     result.push(MatrixSeries { labels: set.labels(index), points: column });
                 }
                 Ok(result)
@@ -357,7 +432,7 @@ impl Evaluator<'_> {
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
                 let Some(inner) = resolved.steps(steps) else { return Ok(Vec::new()) };
-                let block = self.vector_or_scalar(expr, inner)?;
+                let block = self.pinned().vector_or_scalar(expr, inner)?;
                 self.budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
                 Ok(series(&block, inner))
             }

@@ -37,6 +37,13 @@ impl KeyTable {
         (number, true)
     }
 
+    /// The number of a key that was interned.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
+        let hash = xxh3_64(key);
+        let found = self.table.find(hash, |(h, n)| *h == hash && slice(&self.ends, &self.bytes, *n) == key);
+        found.map(|(_, number)| *number as usize)
+    }
+
     /// The key of a number.
     pub(crate) fn get(&self, number: usize) -> &[u8] {
         slice(&self.ends, &self.bytes, number as u32)

@@ -14,17 +14,19 @@ mod binary;
 mod block;
 mod call;
 mod duration;
+mod element;
 mod eval;
 mod functions;
 mod grouping;
 mod invariant;
-mod kahan;
+pub(crate) mod kahan;
 mod keys;
 mod pool;
 mod remarks;
 mod scan;
 mod steps;
 mod subquery;
+mod tally;
 mod top;
 mod window;
 
@@ -37,11 +39,12 @@ use crate::annotation::Annotations;
 use crate::answer::{Answer, Cell, MatrixSeries, Value, VectorElement};
 use crate::budget::Budget;
 use crate::error::Error;
+use crate::histogram;
 use crate::promql::ast::{Expr, ExprKind};
 use crate::request::{Mode, RangeRequest};
 use crate::source::Source;
 use block::{StepBlock, is_absent};
-use eval::{Evaluated, Evaluator};
+use eval::{Detail, Evaluated, Evaluator};
 use steps::Steps;
 
 /// Evaluates a checked expression. Errors and the numbers are Prometheus's; a panic of ours becomes an error of this
@@ -74,7 +77,7 @@ fn answer(
     budget.steps(steps.count as u64)?;
     budget.check()?;
     let annotations = Annotations::new();
-    let evaluator = Evaluator { source, pool, budget, request, annotations: &annotations };
+    let evaluator = Evaluator { source, pool, budget, request, annotations: &annotations, detail: Detail::Whole };
     evaluator.check(expr, steps, 0)?;
     let value = match request.mode {
         Mode::Instant => match &strip(expr).kind {
@@ -86,6 +89,7 @@ fn answer(
                 Evaluated::String(text) => Value::String(text),
                 Evaluated::Vector(block) => {
                     budget.points(block.rows() as u64)?;
+                    let _held = budget.hold(histogram_bytes(&block))?;
                     Value::Vector(elements(&block))
                 }
             },
@@ -99,6 +103,7 @@ fn answer(
             Evaluated::Vector(block) => {
                 budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
                 let _held = budget.hold_cells(block.rows(), 2 * block.steps())?;
+                let _held_histograms = budget.hold(histogram_bytes(&block))?;
                 Value::Matrix(sorted(series(&block, steps)))
             }
         },
@@ -120,24 +125,43 @@ fn strip(expr: &Expr) -> &Expr {
     expr
 }
 
+/// What the histograms of all cells take once each is on its own.
+fn histogram_bytes(block: &StepBlock) -> u64 {
+    if !block.has_histograms() {
+        return 0;
+    }
+    let cells = block.iter().flat_map(|(_, row)| row);
+    cells.filter_map(|cell| block.histograms().get(*cell)).map(|histogram| histogram::bytes(histogram)).sum()
+}
+
 fn elements(block: &StepBlock) -> Vec<VectorElement> {
     block
         .iter()
         .filter_map(|(labels, row)| {
             let value = row.first().filter(|cell| !is_absent(**cell))?;
-            Some(VectorElement { labels: labels.clone(), value: Cell::Float(*value) })
+            let value = match block.histograms().get(*value) {
+                Some(histogram) => Cell::Histogram(Box::new(histogram.as_ref().clone())),
+                None => Cell::Float(*value),
+            };
+            Some(VectorElement { labels: labels.clone(), value })
         })
         .collect()
 }
 
 fn series(block: &StepBlock, steps: Steps) -> Vec<MatrixSeries> {
+    let has_histograms = block.has_histograms();
     block
         .iter()
         .map(|(labels, row)| {
             let mut points = Column::default();
             for (step, cell) in row.iter().enumerate().filter(|(_, cell)| !is_absent(**cell)) {
-                points.times.push(steps.time(step));
-                points.values.push(*cell);
+                match block.histograms().get(*cell).filter(|_| has_histograms) {
+                    Some(histogram) => points.histograms.push((steps.time(step), histogram.as_ref().clone())),
+                    None => {
+                        points.times.push(steps.time(step));
+                        points.values.push(*cell);
+                    }
+                }
             }
             MatrixSeries { labels: labels.clone(), points }
         })

@@ -7,7 +7,7 @@
 use varve_model::Labels;
 
 use crate::annotation::{Annotation, Notes};
-use crate::exec::block::{any_present, is_absent};
+use crate::exec::block::{is_absent, is_histogram};
 use crate::exec::window::RangeFunction;
 
 /// The label that tells a metric's type where types are labels.
@@ -78,7 +78,7 @@ impl<'a> Remarks<'a> {
         match &mut self.kind {
             Kind::Nothing => {}
             Kind::Counter { typed, one_name } => {
-                if !any_present(row) {
+                if !row.iter().any(|cell| !is_absent(*cell) && !is_histogram(*cell)) {
                     return;
                 }
                 let labels = labels();

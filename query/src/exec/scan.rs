@@ -6,18 +6,23 @@
 
 use std::sync::Arc;
 
-use varve_model::{Column, Labels, Millis, SeriesHash, TimeRange, is_stale};
+use varve_model::histogram::ResetHint;
+use varve_model::{Column, Labels, SeriesHash, TimeRange, is_stale};
 
 use crate::annotation::Notes;
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::aggregate::Partial;
-use crate::exec::block::{ABSENT, StepBlock, any_present, drop_name, is_absent, is_metadata, same_labelset};
+use crate::exec::block::{
+    ABSENT, Histograms, Row, StepBlock, any_present, drop_name, is_absent, is_histogram, is_metadata, same_labelset,
+};
 use crate::exec::grouping::Grouping;
 use crate::exec::pool::Pool;
 use crate::exec::remarks::Remarks;
 use crate::exec::steps::{Reach, Steps};
+use crate::exec::window::native::{self, About};
 use crate::exec::window::{self, RangeFunction, Scratch, Windows};
+use crate::histogram;
 use crate::promql::ast::AggregateOp;
 use crate::source::SeriesSet;
 
@@ -64,6 +69,8 @@ pub(crate) struct Scan {
     pub(crate) notes: Notes,
     /// Whether types are labels.
     pub(crate) typed: bool,
+    /// Whether nobody looks at the buckets of its histograms.
+    pub(crate) totals: bool,
 }
 
 /// Memory of one morsel, reused from series to series.
@@ -71,6 +78,8 @@ pub(crate) struct Scan {
 struct Worker {
     column: Column,
     scratch: Scratch,
+    /// Histograms of the row.
+    histograms: Histograms,
 }
 
 impl Scan {
@@ -124,9 +133,28 @@ impl Scan {
         newest && self.steps.count == 1
     }
 
-    /// Fills `row` for a series; `false` when no cell is present.
+    /// Prepares the histograms of a stored column: what their hints mean, and how much of them is wanted.
+    fn settle(&self, set: &dyn SeriesSet, index: usize, column: &mut Column) -> Result<(), Error> {
+        if self.totals {
+            // The sample before tells of a reset, even where it is too old to be the answer.
+            let range = self.range();
+            let back = match &self.shape {
+                Shape::Newest { lookback, .. } => *lookback,
+                Shape::Window { range, .. } => *range,
+            };
+            set.read(index, TimeRange { min: range.min.saturating_sub(back), max: range.max }, column)?;
+        }
+        histogram::derive_hints(column);
+        if self.totals {
+            histogram::keep_totals(column);
+        }
+        Ok(())
+    }
+
+    /// Fills `row` for a series, with its histograms in the worker; `false` when no cell is present.
     fn row(&self, index: usize, worker: &mut Worker, budget: &Budget, row: &mut [f64]) -> Result<bool, Error> {
         let range = self.range();
+        worker.histograms.clear();
         match &self.input {
             Input::Stored(set) => {
                 if self.newest_suffices()
@@ -140,6 +168,7 @@ impl Scan {
                                 Shape::Newest { time: true, .. } => time as f64 / 1000.0,
                                 _ => value,
                             };
+                            quiet(row);
                             return Ok(!is_absent(row[0]));
                         }
                         // A stale marker ends an instant selector's series, but a window looks behind it.
@@ -148,12 +177,22 @@ impl Scan {
                     }
                 }
                 set.read(index, range, &mut worker.column)?;
+                if !worker.column.histograms.is_empty() {
+                    self.settle(set.as_ref(), index, &mut worker.column)?;
+                }
                 budget.read(worker.column.len() as u64)?;
             }
             Input::Rows(block, steps) => {
                 worker.column.clear();
                 for (step, cell) in block.row(index).iter().enumerate() {
-                    if !is_absent(*cell) {
+                    if let Some(histogram) = block.histograms().get(*cell) {
+                        // Between its steps a subquery may miss a reset, or tell one twice.
+                        let mut histogram = histogram.as_ref().clone();
+                        if histogram.reset_hint != ResetHint::Gauge {
+                            histogram.reset_hint = ResetHint::Unknown;
+                        }
+                        worker.column.histograms.push((steps.time(step), histogram));
+                    } else if !is_absent(*cell) {
                         worker.column.times.push(steps.time(step));
                         worker.column.values.push(*cell);
                     }
@@ -166,12 +205,30 @@ impl Scan {
         // Long columns are worth accounting for, and may take long; the usual ones are not worth the traffic.
         let long = worker.column.len() > 512;
         let _held = if long { Some(budget.hold_cells(worker.column.len(), 2)?) } else { None };
+        let Worker { column, scratch, histograms } = worker;
+        let _held_histograms = match &column.histograms[..] {
+            [] => None,
+            some => Some(budget.hold(some.iter().map(|(_, histogram)| histogram::bytes(histogram)).sum())?),
+        };
         match &self.shape {
-            Shape::Newest { lookback, time } => newest(&worker.column, self.steps, self.reach, *lookback, *time, row),
+            Shape::Newest { lookback, time } => {
+                newest(column, self.steps, self.reach, *lookback, *time, row);
+                quiet(row);
+                if !column.histograms.is_empty() {
+                    let shape = (self.steps, self.reach, *lookback, *time);
+                    newest_histograms(column, shape, histograms, budget, row)?;
+                }
+            }
             Shape::Window { function, range, arguments } => {
-                window::drop_stale(&mut worker.column);
+                window::drop_stale(column);
                 let windows = Windows { steps: self.steps, reach: self.reach, range: *range, budget };
-                window::slide(*function, &worker.column, &windows, arguments, &mut worker.scratch, row);
+                window::slide(*function, column, &windows, arguments, scratch, row);
+                quiet(row);
+                if !column.histograms.is_empty() {
+                    let name = || self.labels(index).metric_name().to_owned();
+                    let about = About { notes: &self.notes, name: &name };
+                    native::slide(*function, column, &windows, &about, histograms, row)?;
+                }
                 if long {
                     budget.check()?;
                 }
@@ -217,7 +274,8 @@ impl Scan {
                 if self.row(index, &mut worker, budget, &mut row)? {
                     remarks.saw(&row, || self.labels(index));
                     let labels = self.labels(index);
-                    block.push(if nameless { drop_name(&labels) } else { labels }, &row);
+                    let labels = if nameless { drop_name(&labels) } else { labels };
+                    block.push_row(labels, &mut row, &mut worker.histograms);
                 }
             }
             Ok(block)
@@ -238,6 +296,7 @@ impl Scan {
         self,
         op: AggregateOp,
         grouping: &Grouping,
+        notes: &Notes,
         pool: &Pool,
         budget: &Budget,
     ) -> Result<StepBlock, Error> {
@@ -259,15 +318,16 @@ impl Scan {
                     continue;
                 }
                 remarks.saw(&row, || self.labels(index));
-                if !needs_labels {
-                    partial.add_ungrouped(&row, budget)?;
+                let row = Row { cells: &row, histograms: &worker.histograms };
+                if !needs_labels && worker.histograms.is_empty() {
+                    partial.add_ungrouped(row, budget)?;
                     continue;
                 }
                 let labels = self.labels(index);
                 if distinct {
                     hashes.push(hash_without_name(&labels));
                 }
-                partial.add(grouping, &labels, nameless, &row, budget)?;
+                partial.add(grouping, &labels, nameless, row, budget)?;
             }
             Ok((partial, hashes))
         })?;
@@ -278,7 +338,7 @@ impl Scan {
         for (partial, _) in parts {
             merged.merge(&partial, budget)?;
         }
-        merged.finish(budget)
+        merged.finish(notes, budget)
     }
 
     /// At which steps any series has a value.
@@ -286,7 +346,7 @@ impl Scan {
         let steps = self.steps.count;
         // Nobody sees the labels, so nobody minds equal ones.
         self.one_name = true;
-        let block = self.aggregate(AggregateOp::Group, &Grouping::by(&[]), pool, budget)?;
+        let block = self.aggregate(AggregateOp::Group, &Grouping::by(&[]), &Notes::default(), pool, budget)?;
         let mut present = vec![false; steps];
         for (_, row) in block.iter() {
             for (present, cell) in present.iter_mut().zip(row) {
@@ -323,7 +383,15 @@ fn check_distinct(mut hashes: Vec<u128>) -> Result<(), Error> {
     if hashes.windows(2).any(|pair| pair[0] == pair[1]) { Err(same_labelset()) } else { Ok(()) }
 }
 
-/// The newest sample of each step within the lookback; absent when it is a stale marker or a histogram.
+/// Makes quiet what was stored and looks like a cell of a histogram.
+fn quiet(row: &mut [f64]) {
+    // Without a branch, so that it runs in vector registers: there is nothing to be found.
+    if row.iter().fold(false, |any, cell| any | is_histogram(*cell)) {
+        row.iter_mut().filter(|cell| is_histogram(**cell)).for_each(|cell| *cell = f64::NAN);
+    }
+}
+
+/// The newest float of each step within the lookback; absent when it is a stale marker.
 fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, want_time: bool, row: &mut [f64]) {
     let (times, values) = (&column.times[..], &column.values[..]);
     let mut taken = times.partition_point(|time| *time <= reach.look(steps.start));
@@ -337,18 +405,49 @@ fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, want_time:
             continue;
         }
         let (time, value) = (times[taken - 1], values[taken - 1]);
-        if time <= end.saturating_sub(lookback) || is_stale(value) || newer_histogram(column, time, end) {
+        if time <= end.saturating_sub(lookback) || is_stale(value) {
             continue;
         }
         *cell = if want_time { time as f64 / 1000.0 } else { value };
     }
 }
 
-/// Whether a histogram sample lies in `(time, end]`.
-fn newer_histogram(column: &Column, time: Millis, end: Millis) -> bool {
-    if column.histograms.is_empty() {
-        return false;
+/// Puts the newest histogram of each step within the lookback where it is newer than the newest float. Takes the
+/// histograms out of the column.
+fn newest_histograms(
+    column: &mut Column,
+    (steps, reach, lookback, want_time): (Steps, Reach, i64, bool),
+    histograms: &mut Histograms,
+    budget: &Budget,
+    row: &mut [f64],
+) -> Result<(), Error> {
+    let (mut floats, mut taken) = (0, 0);
+    let mut last: Option<(usize, f64)> = None;
+    for (step, cell) in row.iter_mut().enumerate() {
+        let end = reach.look(steps.time(step));
+        while column.times.get(floats).is_some_and(|time| *time <= end) {
+            floats += 1;
+        }
+        while column.histograms.get(taken).is_some_and(|(time, _)| *time <= end) {
+            taken += 1;
+        }
+        let float = floats.checked_sub(1).and_then(|at| column.times.get(at)).copied();
+        let Some((time, histogram)) = taken.checked_sub(1).and_then(|at| column.histograms.get_mut(at)) else {
+            continue;
+        };
+        if float.is_some_and(|float| float > *time) {
+            continue;
+        }
+        *cell = ABSENT;
+        if *time <= end.saturating_sub(lookback) || is_stale(histogram.sum) {
+            continue;
+        }
+        *cell = match last {
+            _ if want_time => *time as f64 / 1000.0,
+            Some((at, cell)) if at == taken => cell,
+            _ => histograms.push(std::mem::take(histogram), budget)?,
+        };
+        last = Some((taken, *cell));
     }
-    let at = column.histograms.partition_point(|(t, _)| *t <= end);
-    at.checked_sub(1).and_then(|at| column.histograms.get(at)).is_some_and(|(t, _)| *t > time)
+    Ok(())
 }

@@ -11,6 +11,7 @@ use crate::exec::functions::label::is_label_name;
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::exec::window::quantile;
+use crate::histogram;
 use crate::promql::ast::AggregateOp;
 
 /// Rows by group, groups in the order of their first row.
@@ -67,7 +68,8 @@ pub(crate) fn keep(
     op: AggregateOp,
     counts: &[f64],
     grouping: &Grouping,
-    block: &StepBlock,
+    block: &mut StepBlock,
+    notes: &Notes,
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
     let steps = block.steps();
@@ -75,6 +77,11 @@ pub(crate) fn keep(
     if !check_counts(counts)? {
         return Ok(kept);
     }
+    // Histograms have no order, but they can be counted.
+    if op != AggregateOp::LimitK && block.drop_histograms() {
+        notes.add(&Annotation::HistogramIgnoredInAggregation(op.as_str()));
+    }
+    kept.adopt(block);
     let mut chosen: Vec<(f64, u32)> = Vec::new();
     let mut cells: Vec<f64> = Vec::new();
     for rows in groups(grouping, block) {
@@ -163,9 +170,13 @@ pub(crate) fn keep_ratio(ratios: &[f64], block: &mut StepBlock, notes: &Notes) -
 pub(crate) fn quantiles(
     quantiles: &[f64],
     grouping: &Grouping,
-    block: &StepBlock,
+    block: &mut StepBlock,
+    notes: &Notes,
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
+    if block.drop_histograms() {
+        notes.add(&Annotation::HistogramIgnoredInAggregation(AggregateOp::Quantile.as_str()));
+    }
     let steps = block.steps();
     let mut result = StepBlock::new(steps);
     let mut values = Vec::new();
@@ -225,7 +236,9 @@ pub(crate) fn count_values(
                 Some((bits, number)) if bits == value.to_bits() => number,
                 _ => {
                     let mut builder: LabelsBuilder = labels.to_builder();
-                    builder.set(label, &plain_float(*value));
+                    let text =
+                        block.histograms().get(*value).map_or_else(|| plain_float(*value), |h| histogram::text(h));
+                    builder.set(label, &text);
                     let built = builder
                         .build()
                         .map_err(|error| Error::Execution(format!("invalid label name {label:?}: {error:?}")))?;

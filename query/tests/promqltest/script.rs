@@ -1,18 +1,19 @@
 //! Reads test scripts: `load`, `clear`, `eval instant|range … expect …` blocks, as Prometheus documents them.
 
-use std::collections::HashSet;
+#[path = "native.rs"]
+mod native;
 
-use varve_model::{Labels, LabelsBuilder, STALE_NAN_BITS};
+use varve_model::{Histogram, Labels, LabelsBuilder, STALE_NAN_BITS};
 
 /// A value of a series description.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Item {
     /// `_`
     Omitted,
     /// A number, or the stale marker.
     Float(f64),
-    /// `{{…}}`, not looked into.
-    Histogram,
+    /// `{{…}}`
+    Histogram(Box<Histogram>),
 }
 
 /// A text that is expected.
@@ -52,8 +53,6 @@ pub(crate) struct Load {
     pub(crate) series: Vec<(Labels, Vec<Item>)>,
     /// By series: how long before a sample its counter began, where that is known.
     pub(crate) starts: Vec<(Labels, Vec<Option<i64>>)>,
-    /// Whether classic histograms are stored as native ones, too.
-    pub(crate) with_nhcb: bool,
 }
 
 #[derive(Default)]
@@ -120,7 +119,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Vec<Command>>, String> {
 fn load(line: &str, body: &[&str]) -> Result<Load, String> {
     let gap_ms = duration(line.split_whitespace().nth(1).ok_or("load without a step")?)?;
     let with_nhcb = line.starts_with("load_with_nhcb");
-    let mut load = Load { gap_ms, series: Vec::new(), starts: Vec::new(), with_nhcb };
+    let mut load = Load { gap_ms, series: Vec::new(), starts: Vec::new() };
     let mut started = None;
     for line in body {
         let head = line.split_whitespace().next().unwrap_or_default();
@@ -134,6 +133,9 @@ fn load(line: &str, body: &[&str]) -> Result<Load, String> {
         load.starts.retain(|(other, _)| *other != labels);
         load.starts.extend(started.take().map(|starts| (labels.clone(), starts)));
         load.series.push((labels, items));
+    }
+    if with_nhcb {
+        native::convert(&mut load)?;
     }
     Ok(load)
 }
@@ -384,15 +386,7 @@ fn items(text: &str) -> Result<Vec<Item>, String> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         if rest.starts_with("{{") {
-            // Any sums and repetitions of histograms: how many does not matter to those who leave them out.
-            items.push(Item::Histogram);
-            let mut end = 0;
-            while rest[end..].starts_with("{{") || rest[end..].starts_with("+{{") || rest[end..].starts_with("-{{") {
-                end += rest[end..].find("}}").ok_or("unfinished histogram")? + 2;
-            }
-            rest = &rest[end..];
-            let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
-            rest = rest[word..].trim_start();
+            rest = native::items(rest, &mut items)?.trim_start();
             continue;
         }
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
@@ -436,40 +430,4 @@ fn item(word: &str, items: &mut Vec<Item>) -> Result<(), String> {
         value += difference;
     }
     Ok(())
-}
-
-/// Names of metrics that have histograms somewhere in a block.
-pub(crate) fn histogram_names(block: &[Command]) -> HashSet<String> {
-    let mut names = HashSet::new();
-    for command in block {
-        if let Command::Load(load) = command {
-            for (labels, items) in &load.series {
-                if items.contains(&Item::Histogram) {
-                    names.insert(labels.metric_name().to_owned());
-                }
-                let suffixes = ["_bucket", "_count", "_sum"];
-                let family = suffixes.iter().find_map(|suffix| labels.metric_name().strip_suffix(suffix));
-                if let Some(family) = family.filter(|_| load.with_nhcb) {
-                    names.insert(family.to_owned());
-                }
-            }
-        }
-    }
-    names
-}
-
-/// Whether an eval may see histograms, which are not judged here.
-pub(crate) fn touches_histograms(eval: &Eval, names: &HashSet<String>) -> bool {
-    if eval.expected.iter().any(|(_, items)| items.contains(&Item::Histogram)) {
-        return true;
-    }
-    if names.is_empty() {
-        return false;
-    }
-    let mut words = eval.expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
-    let bare_selector = eval.expr.match_indices('{').any(|(at, _)| {
-        let before = eval.expr[..at].trim_end();
-        !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':')
-    });
-    words.any(|word| names.contains(word)) || bare_selector || eval.expr.contains("__name__")
 }

@@ -1,14 +1,15 @@
-//! Quantiles and fractions of classic histograms: buckets are series that differ in `le`.
+//! Quantiles and fractions of histograms: native ones are cells, of classic ones each bucket is a series, that differ
+//! in `le`. Where both have one name and labels at a step, neither is looked at.
 
-use std::cell::RefCell;
-
-use varve_model::{Labels, Millis};
+use varve_model::{Histogram, Labels, Millis};
 
 use crate::annotation::{Annotation, Levelled, Notes};
 use crate::budget::Budget;
 use crate::error::Error;
-use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent};
+use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent, is_histogram};
 use crate::exec::keys::KeyTable;
+use crate::exec::steps::Steps;
+use crate::histogram::{self as native, Skew};
 
 /// The label of a bucket's upper bound.
 const BOUND: &str = "le";
@@ -34,56 +35,215 @@ fn parse_bound(text: &str) -> Option<f64> {
     (word || bound.is_finite()).then_some(bound)
 }
 
-/// Evaluates `value` over the buckets of each histogram at each step; once for each of `results`, which also says how
-/// the labels of its rows are made.
-pub(crate) fn evaluate(
-    block: &StepBlock,
-    budget: &Budget,
-    notes: &Notes,
-    results: usize,
-    labels_of: &dyn Fn(usize, &Labels) -> Result<Labels, Error>,
-    value: &dyn Fn(usize, usize, &mut Vec<Bucket>) -> f64,
-) -> Result<StepBlock, Error> {
-    let steps = block.steps();
-    let mut keys = KeyTable::default();
-    let mut histograms: Vec<(Labels, Vec<(f64, u32)>)> = Vec::new();
-    for (row, labels) in block.labels().iter().enumerate() {
-        let label = labels.get(BOUND).unwrap_or_default();
-        let Some(bound) = parse_bound(label) else {
-            notes.add(&Annotation::BadBucketLabel { metric: String::new(), label: label.to_owned() });
-            continue;
-        };
-        // The name tells histograms apart until it is dropped.
-        let rest = labels.without(&|name| name == BOUND);
-        let (number, new) = keys.intern(rest.as_label_bytes());
-        if new {
-            histograms.push((drop_name(&rest), Vec::new()));
+/// What is asked of a histogram.
+#[derive(Clone, Copy)]
+pub(crate) enum Measure {
+    /// A quantile.
+    Quantile(f64),
+    /// The fraction of observations between two values.
+    Fraction(f64, f64),
+}
+
+/// A classic histogram: labels without bound and name, and the bounds of its rows.
+struct Classic {
+    labels: Labels,
+    name: String,
+    bounds: Vec<(f64, u32)>,
+}
+
+/// A row with native histograms: its labels without name, and the classic histogram of its labels, if there is one.
+struct Native {
+    labels: Labels,
+    name: String,
+    row: u32,
+    rival: Option<usize>,
+}
+
+/// Evaluates histograms.
+pub(crate) struct Distributions<'a> {
+    /// About the vector of histograms.
+    pub(crate) notes: &'a Notes,
+    pub(crate) steps: Steps,
+    pub(crate) budget: &'a Budget,
+    /// Whether names are still there to be told.
+    pub(crate) named: bool,
+}
+
+impl Distributions<'_> {
+    /// Measures each histogram at each step, where there is something to measure; once for each of `results`, which
+    /// also says how the labels of its rows are made.
+    pub(crate) fn evaluate(
+        &self,
+        block: &StepBlock,
+        results: usize,
+        labels_of: &dyn Fn(usize, &Labels) -> Result<Labels, Error>,
+        measure: &dyn Fn(usize, usize) -> Option<Measure>,
+    ) -> Result<StepBlock, Error> {
+        let (mut classics, natives) = self.sort_out(block)?;
+        // Steps at which a native histogram is in a classic one's way, and the other way round.
+        let mut contested = vec![Vec::new(); classics.len()];
+        for native in &natives {
+            let Some((rival, classic)) = native.rival.and_then(|rival| Some((rival, classics.get(rival)?))) else {
+                continue;
+            };
+            let cells = block.row(native.row as usize).iter().enumerate();
+            for (step, _) in cells.filter(|(_, cell)| is_histogram(**cell)) {
+                let is_bucket = |row: u32| block.row(row as usize).get(step).is_some_and(|cell| is_float(*cell));
+                if classic.bounds.iter().any(|(_, row)| is_bucket(*row)) {
+                    contested[rival].push(step);
+                }
+            }
         }
-        histograms[number].1.push((bound, row as u32));
+        let has_contested = contested.iter().any(|steps| !steps.is_empty());
+        for (_, classic) in contested.iter().zip(&classics).filter(|(steps, _)| !steps.is_empty()) {
+            self.notes.add(&Annotation::MixedClassicNativeHistograms(classic.name.clone()));
+        }
+        contested.iter_mut().for_each(|steps| steps.sort_unstable());
+        let is_contested = |rival: usize, step: usize| contested[rival].binary_search(&step).is_ok();
+        let mut result = StepBlock::new(block.steps());
+        result.reserve((classics.len() + natives.len()) * results, self.budget)?;
+        let mut row = vec![ABSENT; block.steps()];
+        for classic in &mut classics {
+            classic.bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        let mut buckets = Vec::new();
+        for number in 0..results {
+            for native in &natives {
+                self.budget.check()?;
+                let mut told = Told::default();
+                for (step, out) in row.iter_mut().enumerate() {
+                    let histogram = block.histograms().get(block.row(native.row as usize)[step]);
+                    let histogram = histogram.filter(|_| !native.rival.is_some_and(|rival| is_contested(rival, step)));
+                    *out = match histogram.zip(measure(number, step)) {
+                        Some((histogram, measure)) => told.of_native(measure, histogram),
+                        None => ABSENT,
+                    };
+                }
+                told.note(&native.name, self.notes);
+                result.push(labels_of(number, &native.labels)?, &row);
+            }
+            for (at, classic) in classics.iter().enumerate() {
+                self.budget.check()?;
+                let mut told = Told::default();
+                for (step, out) in row.iter_mut().enumerate() {
+                    buckets.clear();
+                    for (bound, row) in &classic.bounds {
+                        let count = block.row(*row as usize)[step];
+                        if is_float(count) {
+                            buckets.push(Bucket { bound: *bound, count });
+                        }
+                    }
+                    let nothing = buckets.is_empty() || (has_contested && is_contested(at, step));
+                    *out = match measure(number, step).filter(|_| !nothing) {
+                        Some(measure) => told.of_classic(measure, self.steps.time(step), &mut buckets),
+                        None => ABSENT,
+                    };
+                }
+                told.note(&classic.name, self.notes);
+                result.push(labels_of(number, &classic.labels)?, &row);
+            }
+        }
+        result.merge_same_labels()?;
+        Ok(result)
     }
-    let mut result = StepBlock::new(steps);
-    result.reserve(histograms.len() * results, budget)?;
-    let mut row = vec![ABSENT; steps];
-    let mut buckets = Vec::new();
-    for number in 0..results {
-        for (labels, bounds) in &mut histograms {
-            budget.check()?;
-            bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-            for (step, out) in row.iter_mut().enumerate() {
-                buckets.clear();
-                for (bound, row) in bounds.iter() {
-                    let count = block.row(*row as usize)[step];
-                    if !is_absent(count) {
-                        buckets.push(Bucket { bound: *bound, count });
+
+    /// Finds the histograms of a block; series that are neither kind are remarked upon.
+    fn sort_out(&self, block: &StepBlock) -> Result<(Vec<Classic>, Vec<Native>), Error> {
+        let mut keys = KeyTable::default();
+        let mut classics: Vec<Classic> = Vec::new();
+        let mut natives = Vec::new();
+        let has_histograms = block.has_histograms();
+        let name_of = |labels: &Labels| if self.named { labels.metric_name().to_owned() } else { String::new() };
+        for (row, (labels, cells)) in block.iter().enumerate() {
+            if has_histograms && cells.iter().any(|cell| is_histogram(*cell)) {
+                natives.push(row as u32);
+                if !cells.iter().any(|cell| is_float(*cell)) {
+                    continue;
+                }
+            }
+            let text = labels.get(BOUND).unwrap_or_default();
+            let Some(bound) = parse_bound(text) else {
+                self.notes.add(&Annotation::BadBucketLabel { metric: name_of(labels), label: text.to_owned() });
+                continue;
+            };
+            // The name tells histograms apart until it is dropped.
+            let rest = labels.without(&|name| name == BOUND);
+            let (number, new) = keys.intern(rest.as_label_bytes());
+            if new {
+                classics.push(Classic { labels: drop_name(&rest), name: name_of(labels), bounds: Vec::new() });
+            }
+            classics[number].bounds.push((bound, row as u32));
+        }
+        let natives = natives.into_iter().map(|row| {
+            let labels = &block.labels()[row as usize];
+            let rival = keys.find(labels.as_label_bytes());
+            Native { labels: drop_name(labels), name: name_of(labels), row, rival }
+        });
+        Ok((classics, natives.collect()))
+    }
+}
+
+fn is_float(cell: f64) -> bool {
+    !is_absent(cell) && !is_histogram(cell)
+}
+
+/// What is to be told about measures.
+#[derive(Default)]
+struct Told {
+    levelled: Option<Levelled>,
+    nan: bool,
+    skewed: bool,
+    excluded: bool,
+}
+
+impl Told {
+    fn of_native(&mut self, measure: Measure, histogram: &Histogram) -> f64 {
+        let (value, skew) = match measure {
+            Measure::Quantile(q) => native::quantile(q, histogram),
+            Measure::Fraction(lower, upper) => native::fraction(lower, upper, histogram),
+        };
+        match (skew, measure) {
+            (Skew::None, _) => {}
+            (Skew::NaN, _) => self.nan = true,
+            (Skew::Skewed, Measure::Quantile(_)) => self.skewed = true,
+            (Skew::Skewed, Measure::Fraction(..)) => self.excluded = true,
+        }
+        value
+    }
+
+    fn of_classic(&mut self, measure: Measure, time: Millis, buckets: &mut Vec<Bucket>) -> f64 {
+        match measure {
+            Measure::Fraction(lower, upper) => fraction(lower, upper, buckets),
+            Measure::Quantile(q) => {
+                let (value, levelling) = quantile(q, buckets);
+                if let Some((bound_min, bound_max, difference_max)) = levelling {
+                    let new =
+                        Levelled { time_min: time, time_max: time, bound_min, bound_max, difference_max, count: 1 };
+                    match &mut self.levelled {
+                        Some(levelled) => levelled.merge(&new),
+                        empty => *empty = Some(new),
                     }
                 }
-                *out = if buckets.is_empty() { ABSENT } else { value(number, step, &mut buckets) };
+                value
             }
-            result.push(labels_of(number, labels)?, &row);
         }
     }
-    result.merge_same_labels()?;
-    Ok(result)
+
+    fn note(&self, name: &str, notes: &Notes) {
+        let metric = || name.to_owned();
+        if let Some(levelled) = self.levelled {
+            notes.add(&Annotation::ForcedMonotonicity { metric: metric(), levelled });
+        }
+        for (said, annotation) in [
+            (self.nan, Annotation::QuantileNaNResult(metric())),
+            (self.skewed, Annotation::QuantileNaNSkew(metric())),
+            (self.excluded, Annotation::FractionNaNs(metric())),
+        ] {
+            if said {
+                notes.add(&annotation);
+            }
+        }
+    }
 }
 
 /// A quantile as a label value, in the form of OpenMetrics: the shortest digits, an exponent below 1e-4 and from 1e6
@@ -117,32 +277,6 @@ fn coalesce(buckets: &mut Vec<Bucket>) {
 
 /// What was levelled: smallest and largest bound, largest difference.
 type Levelling = Option<(f64, f64, f64)>;
-
-/// What the quantiles of one call had to level, merged.
-#[derive(Default)]
-pub(crate) struct Levels(RefCell<Option<Levelled>>);
-
-impl Levels {
-    /// [`quantile`], at a time.
-    pub(crate) fn quantile(&self, q: f64, buckets: &mut Vec<Bucket>, time: Millis) -> f64 {
-        let (value, levelling) = quantile(q, buckets);
-        if let Some((bound_min, bound_max, difference_max)) = levelling {
-            let new = Levelled { time_min: time, time_max: time, bound_min, bound_max, difference_max, count: 1 };
-            match &mut *self.0.borrow_mut() {
-                Some(levelled) => levelled.merge(&new),
-                empty => *empty = Some(new),
-            }
-        }
-        value
-    }
-
-    /// Tells what was levelled.
-    pub(crate) fn tell(self, notes: &Notes) {
-        if let Some(levelled) = self.0.into_inner() {
-            notes.add(&Annotation::ForcedMonotonicity { metric: String::new(), levelled });
-        }
-    }
-}
 
 /// Makes counts ascend: small differences are ignored, decreases are levelled.
 fn level(buckets: &mut [Bucket]) -> Levelling {

@@ -17,14 +17,16 @@ fn reordered(
     order.sort_by(|a, b| compare(*a, *b));
     let mut sorted = StepBlock::new(block.steps());
     sorted.reserve(block.rows(), budget)?;
+    sorted.adopt(block);
     for row in order {
         sorted.push(block.labels()[row].clone(), block.row(row));
     }
     Ok(sorted)
 }
 
-/// By the value of the only step, NaN last.
-pub(crate) fn by_value(block: &StepBlock, descending: bool, budget: &Budget) -> Result<StepBlock, Error> {
+/// By the value of the only step, NaN last; histograms have no order and go.
+pub(crate) fn by_value(block: &mut StepBlock, descending: bool, budget: &Budget) -> Result<StepBlock, Error> {
+    block.drop_histograms();
     reordered(block, budget, |a, b| {
         let (a, b) = (block.row(a)[0], block.row(b)[0]);
         match (a.is_nan(), b.is_nan()) {

@@ -7,6 +7,7 @@
 //! A window is open to the left: samples in `(end - range, end]`. Stale markers were removed before.
 
 mod extremum;
+pub(crate) mod native;
 mod over_time;
 mod rate;
 mod trend;
@@ -180,7 +181,8 @@ pub(crate) struct Scratch {
     queue: Vec<u32>,
 }
 
-/// Evaluates `function` over a column without stale markers. `arguments` are the scalar arguments, one value a step.
+/// Evaluates `function` over the floats of a column without stale markers; [`native::slide`] then looks at its
+/// histograms. `arguments` are the scalar arguments, one value a step.
 pub(crate) fn slide(
     function: RangeFunction,
     column: &Column,
@@ -242,9 +244,6 @@ pub(crate) fn slide(
             trend::smoothing(&values[w.lo..w.hi], factors.start, factors.end)
         }),
     }
-    if !column.histograms.is_empty() {
-        over_histograms(function, column, windows, out);
-    }
 }
 
 /// Calls `value` for each window that has samples.
@@ -253,42 +252,6 @@ fn fill(times: &[Millis], windows: &Windows<'_>, out: &mut [f64], mut value: imp
     windows.each(times, |window| {
         if window.lo < window.hi {
             out[window.step] = value(&window);
-        }
-    });
-}
-
-/// What histogram samples in a window change: counted by the functions that count samples of any kind, in the way of
-/// those that need samples of one kind, unseen by the others.
-fn over_histograms(function: RangeFunction, column: &Column, windows: &Windows<'_>, out: &mut [f64]) {
-    let times: Vec<Millis> = column.histograms.iter().map(|(time, _)| *time).collect();
-    let mut bounds = vec![(0, 0); windows.steps.count];
-    windows.each(&column.times, |w| bounds[w.step] = (w.lo, w.hi));
-    windows.each(&times, |w| {
-        if w.lo == w.hi {
-            return;
-        }
-        let (lo, hi) = bounds[w.step];
-        let floats = &column.times[lo..hi];
-        let cell = &mut out[w.step];
-        match function {
-            RangeFunction::Count => *cell = (w.hi - w.lo + floats.len()) as f64,
-            RangeFunction::Present => *cell = 1.0,
-            RangeFunction::TimeOfFirst => {
-                *cell = floats.first().map_or(times[w.lo], |t| times[w.lo].min(*t)) as f64 / 1000.0;
-            }
-            RangeFunction::TimeOfLast => {
-                *cell = floats.last().map_or(times[w.hi - 1], |t| times[w.hi - 1].max(*t)) as f64 / 1000.0;
-            }
-            RangeFunction::First if floats.first().is_none_or(|t| *t > times[w.lo]) => *cell = ABSENT,
-            RangeFunction::Last if floats.last().is_none_or(|t| *t < times[w.hi - 1]) => *cell = ABSENT,
-            RangeFunction::Rate
-            | RangeFunction::Increase
-            | RangeFunction::Delta
-            | RangeFunction::Irate
-            | RangeFunction::Idelta
-            | RangeFunction::Sum
-            | RangeFunction::Avg => *cell = ABSENT,
-            _ => {}
         }
     });
 }

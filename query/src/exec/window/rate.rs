@@ -18,28 +18,28 @@ fn resets(values: &[f64], positions: &mut Vec<u32>) {
 /// How far a window's samples reach from its borders, and what follows from it. Scrapes are regular, so neighbouring
 /// windows mostly have the same: it is computed again only when it changes, which saves seven divisions a window.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Shape {
+pub(super) struct Shape {
     /// Milliseconds from the left border to the first sample.
-    before: i64,
+    pub(super) before: i64,
     /// Milliseconds from the first to the last sample.
-    sampled: i64,
+    pub(super) sampled: i64,
     /// Milliseconds from the last sample to the right border.
-    after: i64,
+    pub(super) after: i64,
     /// Samples.
-    count: usize,
+    pub(super) count: usize,
 }
 
 /// Seconds derived from a [`Shape`], with Prometheus's arithmetic.
 #[derive(Clone, Copy, Default)]
-struct Reach {
-    sampled: f64,
-    to_start: f64,
+pub(super) struct Reach {
+    pub(super) sampled: f64,
+    pub(super) to_start: f64,
     to_end: f64,
-    factor: f64,
+    pub(super) factor: f64,
 }
 
 impl Reach {
-    fn of(shape: Shape, per_second: Option<f64>) -> Reach {
+    pub(super) fn of(shape: Shape, per_second: Option<f64>) -> Reach {
         let mut to_start = shape.before as f64 / 1000.0;
         let mut to_end = shape.after as f64 / 1000.0;
         let sampled = shape.sampled as f64 / 1000.0;
@@ -55,7 +55,7 @@ impl Reach {
         Reach { factor: reach.factor(to_start, per_second), ..reach }
     }
 
-    fn factor(&self, to_start: f64, per_second: Option<f64>) -> f64 {
+    pub(super) fn factor(&self, to_start: f64, per_second: Option<f64>) -> f64 {
         let factor = (self.sampled + to_start + self.to_end) / self.sampled;
         per_second.map_or(factor, |seconds| factor / seconds)
     }

@@ -1,0 +1,47 @@
+//! Arithmetic of native histograms, as Prometheus does it: sums and differences over unequal bucket layouts, counter
+//! resets, quantiles, trimming.
+//!
+//! A side of a histogram is a list of bucket numbers with counts ([`side`]). Two histograms are brought together by
+//! making both coarse enough: the lower schema, the larger zero bucket, the custom bounds they share. Nothing here
+//! trusts spans to fit counts: what is missing is left out, so histograms from outside cannot make it panic.
+
+mod arithmetic;
+mod bounds;
+mod bucket;
+mod custom;
+mod equal;
+mod hint;
+mod quantile;
+mod reset;
+mod side;
+mod sum;
+mod text;
+mod trim;
+mod zero;
+
+use varve_model::Histogram;
+
+pub(crate) use arithmetic::{Combined, Incompatible, add, compact, divide, multiply, reduce, subtract};
+pub use bucket::{Bucket, buckets};
+pub(crate) use equal::equal;
+pub(crate) use hint::{derive_hints, keep_totals};
+pub(crate) use quantile::{Skew, fraction, quantile, variance};
+pub(crate) use reset::is_reset;
+pub(crate) use sum::{Mean, Sum};
+pub(crate) use text::text;
+pub(crate) use trim::trim;
+
+/// The schema of histograms with bounds of their own.
+pub(crate) const CUSTOM_SCHEMA: i32 = -53;
+
+/// Whether a histogram has bounds of its own.
+pub(crate) fn is_custom(histogram: &Histogram) -> bool {
+    histogram.schema == CUSTOM_SCHEMA
+}
+
+/// Bytes that a histogram takes in memory.
+pub(crate) fn bytes(histogram: &Histogram) -> u64 {
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let counts = histogram.positive.len() + histogram.negative.len() + histogram.custom_bounds.len();
+    (size_of::<Histogram>() + 8 * (spans + counts)) as u64
+}
