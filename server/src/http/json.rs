@@ -4,6 +4,7 @@
 //! written digit by digit, others by the shortest digits that read back (as Go does), laid out without a second copy.
 
 use varve_model::{Histogram, Labels, Millis};
+use varve_query::histogram::{Bucket, buckets};
 
 /// Appends a JSON string with its quotes.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
@@ -229,11 +230,13 @@ pub fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
 }
 
 /// Which ends of a bucket belong to it, in the numbers of the API.
-#[derive(Clone, Copy)]
-enum Ends {
-    Upper = 0,
-    Lower = 1,
-    Both = 3,
+fn ends(bucket: &Bucket) -> u64 {
+    match (bucket.lower_inclusive, bucket.upper_inclusive) {
+        (false, true) => 0,
+        (true, false) => 1,
+        (false, false) => 2,
+        (true, true) => 3,
+    }
 }
 
 fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
@@ -243,69 +246,22 @@ fn push_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
     push_float(out, histogram.sum);
     out.push(b'"');
     let mut any = false;
-    let mut bucket = |out: &mut Vec<u8>, ends: Ends, lower: f64, upper: f64, count: f64| {
-        if count == 0.0 {
-            return;
-        }
+    for bucket in buckets(histogram).iter().filter(|bucket| bucket.count != 0.0) {
         out.extend_from_slice(if any { b"," } else { b",\"buckets\":[" });
         any = true;
         out.push(b'[');
-        push_u64(out, ends as u64);
-        for value in [lower, upper, count] {
+        push_u64(out, ends(bucket));
+        for value in [bucket.lower, bucket.upper, bucket.count] {
             out.extend_from_slice(b",\"");
             push_float(out, value);
             out.push(b'"');
         }
         out.push(b']');
-    };
-    let negative: Vec<(i32, f64)> = indexed(&histogram.negative_spans, &histogram.negative).collect();
-    for (index, count) in negative.into_iter().rev() {
-        let (lower, upper) = bounds(histogram, index);
-        bucket(out, Ends::Lower, -upper, -lower, count);
-    }
-    if histogram.zero_count != 0.0 {
-        bucket(out, Ends::Both, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count);
-    }
-    for (index, count) in indexed(&histogram.positive_spans, &histogram.positive) {
-        let (lower, upper) = bounds(histogram, index);
-        let ends = if histogram.schema == CUSTOM_SCHEMA && index == 0 && lower == f64::NEG_INFINITY {
-            Ends::Both
-        } else {
-            Ends::Upper
-        };
-        bucket(out, ends, lower, upper, count);
     }
     if any {
         out.push(b']');
     }
     out.push(b'}');
-}
-
-/// The schema of histograms with bounds of their own.
-const CUSTOM_SCHEMA: i32 = -53;
-
-/// Bucket indices with their counts.
-fn indexed<'a>(spans: &'a [varve_model::histogram::Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
-    let mut next = 0i32;
-    spans
-        .iter()
-        .flat_map(move |span| {
-            let first = next.saturating_add(span.offset);
-            next = first.saturating_add(span.length.min(i32::MAX as u32) as i32);
-            first..next
-        })
-        .zip(counts.iter().copied())
-}
-
-/// Lower and upper bound of a positive bucket.
-fn bounds(histogram: &Histogram, index: i32) -> (f64, f64) {
-    if histogram.schema == CUSTOM_SCHEMA {
-        let bound = |i: i32| usize::try_from(i).ok().and_then(|i| histogram.custom_bounds.get(i)).copied();
-        let lower = if index == 0 { f64::NEG_INFINITY } else { bound(index - 1).unwrap_or(f64::INFINITY) };
-        return (lower, bound(index).unwrap_or(f64::INFINITY));
-    }
-    let bound = |i: i32| (f64::from(i) * (-f64::from(histogram.schema)).exp2()).exp2();
-    (bound(index.saturating_sub(1)), bound(index))
 }
 
 #[cfg(test)]
