@@ -89,10 +89,12 @@ impl IdSet {
     }
 
     /// Adds its ids to a bitmap.
-    pub(crate) fn add_to(mut self, into: &mut RoaringBitmap) {
+    pub(crate) fn add_to(self, into: &mut RoaringBitmap) {
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.rest |= RoaringBitmap::from_lsb0_bytes(self.base, &bytes);
-        *into |= self.rest;
+        // Uniting with an empty bitmap is not free: it may be one of runs, into which ids are inserted singly.
+        for part in [RoaringBitmap::from_lsb0_bytes(self.base, &bytes), self.rest] {
+            if into.is_empty() { *into = part } else { *into |= part }
+        }
     }
 }
 

@@ -259,13 +259,13 @@ impl TermSource for Tenant {
     fn scan(
         &self,
         name: &str,
-        prefix: &[u8],
+        prefixes: &[&[u8]],
         wanted: &dyn Fn(&str) -> bool,
         into: &mut RoaringBitmap,
     ) -> Result<(), Infallible> {
         if let Some(entry) = self.names.get(name) {
-            let terms = entry.values.iter();
-            for term in terms.filter(|term| term.value.as_bytes().starts_with(prefix) && wanted(&term.value)) {
+            let begins = |term: &Term| prefixes.iter().any(|prefix| term.value.as_bytes().starts_with(prefix));
+            for term in entry.values.iter().filter(|term| begins(term) && wanted(&term.value)) {
                 add(&term.ids, into);
             }
         }

@@ -26,11 +26,11 @@ pub(crate) trait TermSource {
     fn having(&self, name: &str, into: &mut RoaringBitmap) -> Result<(), Self::Error>;
     /// Adds the series that have `name` with exactly `value`, which is not empty.
     fn exact(&self, name: &str, value: &str, into: &mut RoaringBitmap) -> Result<(), Self::Error>;
-    /// Adds the series whose value of `name` begins with `prefix` and is `wanted`.
+    /// Adds the series whose value of `name` begins with one of `prefixes` and is `wanted`.
     fn scan(
         &self,
         name: &str,
-        prefix: &[u8],
+        prefixes: &[&[u8]],
         wanted: &dyn Fn(&str) -> bool,
         into: &mut RoaringBitmap,
     ) -> Result<(), Self::Error>;
@@ -86,6 +86,7 @@ impl Plan<'_> {
         let positive = matches!(self.matcher.op, MatchOp::Equal | MatchOp::Regex);
         let wanted = |value: &str| self.matcher.matches(value) == positive;
         let mut found = RoaringBitmap::new();
+        let mut prefixes: Vec<&[u8]> = Vec::new();
         for candidate in &self.candidates {
             match candidate {
                 Candidate::Any => terms.having(&self.matcher.name, &mut found)?,
@@ -93,8 +94,11 @@ impl Plan<'_> {
                     terms.exact(&self.matcher.name, value, &mut found)?;
                 }
                 Candidate::Exact(_) => {}
-                Candidate::Prefix(prefix) => terms.scan(&self.matcher.name, prefix, &wanted, &mut found)?,
+                Candidate::Prefix(prefix) => prefixes.push(prefix),
             }
+        }
+        if !prefixes.is_empty() {
+            terms.scan(&self.matcher.name, &prefixes, &wanted, &mut found)?;
         }
         if self.complement {
             let mut having = RoaringBitmap::new();

@@ -98,13 +98,22 @@ impl TermSource for TenantTerms<'_> {
         }
     }
 
-    fn scan(&self, name: &str, prefix: &[u8], wanted: &dyn Fn(&str) -> bool, into: &mut RoaringBitmap) -> Result<()> {
+    fn scan(
+        &self,
+        name: &str,
+        prefixes: &[&[u8]],
+        wanted: &dyn Fn(&str) -> bool,
+        into: &mut RoaringBitmap,
+    ) -> Result<()> {
         let mut found = IdSet::new(self.meta.first_series..self.meta.end_series());
-        let walked = self.terms.each_value(name, prefix, &mut |value, place| {
-            if wanted(value) { self.add(place, &mut found).map_err(Fault::Error) } else { Ok(()) }
-        });
+        for prefix in prefixes {
+            let walked = self.terms.each_value(name, prefix, &mut |value, place| {
+                if wanted(value) { self.add(place, &mut found).map_err(Fault::Error) } else { Ok(()) }
+            });
+            walked.map_err(|fault| self.fault(fault))?;
+        }
         found.add_to(into);
-        walked.map_err(|fault| self.fault(fault))
+        Ok(())
     }
 }
 
