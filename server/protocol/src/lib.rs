@@ -21,6 +21,7 @@ pub mod protobuf;
 pub mod remote_write;
 pub mod scrape;
 mod summary;
+pub mod tsdb;
 
 pub use error::Error;
 pub use summary::{Refused, Summary};
