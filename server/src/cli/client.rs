@@ -1,46 +1,151 @@
-//! A client for one call: a form by POST over plain HTTP/1.0, so that the answer ends with the connection.
+//! A client for one call at a time: plain HTTP/1.0, so that the answer ends with the connection.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// An answer.
+use clap::{Arg, ArgMatches};
+
+/// How long a server may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Bytes of the head of an answer.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
+
+/// A server and the tenant to be there.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// Host as the header says it.
+    host: String,
+    /// Host and port to connect to.
+    address: String,
+    /// What comes before every path.
+    prefix: String,
+    tenant: Option<String>,
+}
+
+/// An answer whose body is still to be read.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+    head: String,
+    pub(super) body: BufReader<TcpStream>,
 }
 
-/// Posts a form to `url` + `path`. The error is a sentence.
-pub(super) fn post(url: &str, path: &str, tenant: Option<&str>, form: &[(&str, String)]) -> Result<Answer, String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
-    let (host, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let address = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
-    let body = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&");
-    let tenant = tenant.map(|name| format!("X-Scope-OrgID: {name}\r\n")).unwrap_or_default();
-    let head = format!(
-        "POST {}{path} HTTP/1.0\r\nHost: {host}\r\n{tenant}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
-        prefix.trim_end_matches('/'),
-        body.len()
-    );
-    let failed = |what: &str, error: std::io::Error| format!("{what} {address}: {error}");
-    let mut stream = TcpStream::connect(&address).map_err(|e| failed("cannot connect to", e))?;
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(600)));
-    stream.write_all(head.as_bytes()).map_err(|e| failed("cannot send to", e))?;
-    stream.write_all(body.as_bytes()).map_err(|e| failed("cannot send to", e))?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(|e| failed("cannot read from", e))?;
-    parse(&answer).ok_or_else(|| format!("{address} did not answer in HTTP"))
+/// The flags that name a server.
+pub(super) fn args(help: &'static str) -> [Arg; 2] {
+    let url = Arg::new("url").long("url").value_name("URL").help(help);
+    let tenant = Arg::new("tenant").long("tenant").value_name("NAME").help("Tenant to be there");
+    [url.env("VARVE_URL").default_value("http://127.0.0.1:8278"), tenant.env("VARVE_TENANT")]
 }
 
-fn parse(answer: &[u8]) -> Option<Answer> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: answer.get(end + 4..)?.to_vec() })
+impl Server {
+    /// The server that the flags name. The error is a sentence.
+    pub(super) fn of(matches: &ArgMatches) -> Result<Server, String> {
+        let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+        Server::new(text("url").unwrap_or_default(), text("tenant"))
+    }
+
+    /// The server at a URL.
+    pub(super) fn new(url: &str, tenant: Option<&str>) -> Result<Server, String> {
+        let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
+        let (host, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let address = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
+        };
+        if tenant.is_some_and(|name| name.bytes().any(|byte| byte.is_ascii_control())) {
+            return Err("the tenant's name has a control character".to_owned());
+        }
+        let prefix = prefix.trim_end_matches('/').to_owned();
+        Ok(Server { host: host.to_owned(), address, prefix, tenant: tenant.map(str::to_owned) })
+    }
+
+    /// Sends one request and reads the head of the answer. The error is a sentence.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let Server { host, address, prefix, tenant } = self;
+        let mut head = format!("{method} {prefix}{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: varve/{}\r\n", VERSION);
+        let tenant = tenant.iter().map(|name| ("X-Scope-OrgID", name.as_str()));
+        for (name, value) in tenant.chain(headers.iter().copied()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        let failed = |what: &str, error: std::io::Error| format!("{what} {address}: {error}");
+        let mut stream = TcpStream::connect(address).map_err(|e| failed("cannot connect to", e))?;
+        let _ = stream.set_read_timeout(Some(SILENCE_MAX));
+        let _ = stream.set_write_timeout(Some(SILENCE_MAX));
+        let _ = stream.set_nodelay(true);
+        // A server that refuses early may close before all is sent: its answer says more than the error here.
+        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        let mut reader = BufReader::new(stream);
+        match (read_head(&mut reader), sent) {
+            (Ok(Some((status, head))), _) => Ok(Answer { status, head, body: reader }),
+            (_, Err(error)) => Err(failed("cannot send to", error)),
+            (Err(error), _) => Err(failed("cannot read from", error)),
+            (Ok(None), _) => Err(format!("{address} did not answer in HTTP")),
+        }
+    }
+
+    /// Posts a form.
+    pub(super) fn post(&self, path: &str, form: &[(&str, String)]) -> Result<Answer, String> {
+        let body = form.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&");
+        self.send("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes())
+    }
+}
+
+impl Answer {
+    /// The value of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The whole body.
+    pub(super) fn read(mut self) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        self.body.read_to_end(&mut body).map_err(|error| format!("cannot read the answer: {error}"))?;
+        let expected = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        if expected.is_some_and(|expected| expected != body.len()) {
+            return Err("the answer ended too early".to_owned());
+        }
+        Ok(body)
+    }
+
+    /// The error that the body of a refusal tells, or its text.
+    pub(super) fn error(self) -> String {
+        let status = self.status;
+        let body = self.read().unwrap_or_default();
+        let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        match json.as_ref().and_then(|json| json["error"].as_str()) {
+            Some(error) => error.to_owned(),
+            None => format!("status {status}: {}", String::from_utf8_lossy(&body).trim()),
+        }
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Reads status line and headers. `None`: that is not HTTP.
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(u16, String)>> {
+    let mut head = Vec::new();
+    let mut limited = reader.take(HEAD_BYTES_MAX);
+    loop {
+        let begin = head.len();
+        if limited.read_until(b'\n', &mut head)? == 0 {
+            return Ok(None);
+        }
+        if matches!(head.get(begin..), Some(b"\r\n" | b"\n")) {
+            break;
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.trim().parse().ok());
+    Ok(status.map(|status| (status, head)))
 }
 
 /// Escapes a form value.
@@ -61,10 +166,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_split_and_values_escaped() {
-        let answer = parse(b"HTTP/1.0 422 Unprocessable Entity\r\na: b\r\n\r\nbody").unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (422, &b"body"[..]));
-        assert!(parse(b"garbage").is_none());
+    fn heads_are_read_and_values_escaped() {
+        let mut answer = &b"HTTP/1.0 422 Unprocessable Entity\r\na: b\r\n\r\nbody"[..];
+        let (status, head) = read_head(&mut answer).unwrap().unwrap();
+        assert_eq!((status, answer), (422, &b"body"[..]));
+        assert!(head.contains("a: b"));
+        assert!(read_head(&mut &b"garbage"[..]).unwrap().is_none());
+        assert!(read_head(&mut &b"garbage\r\n\r\n"[..]).unwrap().is_none());
         assert_eq!(escape("a{b=\"c\"}"), "a%7Bb%3D%22c%22%7D");
+    }
+
+    #[test]
+    fn urls_are_hosts_ports_and_prefixes() {
+        let of = |url| Server::new(url, None).map(|server| (server.address, server.prefix));
+        assert_eq!(of("http://a"), Ok(("a:80".to_owned(), String::new())));
+        assert_eq!(of("http://[::1]:9/x/"), Ok(("[::1]:9".to_owned(), "/x".to_owned())));
+        assert!(of("https://a").is_err());
+        assert!(Server::new("http://a", Some("b\r\nc: d")).is_err());
     }
 }

@@ -1,7 +1,10 @@
 //! The command line: one file a command.
 
 mod client;
+mod import;
+mod progress;
 mod query;
+mod sender;
 mod serve;
 mod store;
 
@@ -22,6 +25,7 @@ Examples:
   varve serve --data-dir /srv/varve --listen 0.0.0.0:8278 --retention-ms 90d
   varve query 'rate(varve_samples_accepted_total[5m])'
   varve query up --start -1h --step 1m
+  varve import prometheus /var/lib/prometheus        take over the blocks of a Prometheus
   varve check /srv/varve                             verify every byte (with the server stopped)
 ";
 
@@ -35,6 +39,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve::command())
         .subcommand(query::command())
+        .subcommand(import::command())
         .subcommand(store::check_command())
         .subcommand(store::dump_command())
 }
@@ -45,6 +50,7 @@ pub fn run() -> ExitCode {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("query", matches)) => query::run(matches),
+        Some(("import", matches)) => import::run(matches),
         Some(("check", matches)) => store::check(matches),
         Some(("dump", matches)) => store::dump(matches),
         _ => ExitCode::from(2),

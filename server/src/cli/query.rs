@@ -7,7 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use varve_vfs::Env;
 
-use super::{client, fail};
+use super::client::{self, Server};
+use super::fail;
 use crate::config::value::parse_duration_ms;
 use crate::http::json::push_time;
 use crate::http::params::parse_time;
@@ -20,12 +21,7 @@ pub(super) fn command() -> Command {
     Command::new("query")
         .about("Ask a running server a PromQL query")
         .arg(Arg::new("expr").value_name("EXPR").required(true).help("The query"))
-        .arg(
-            text("url", "URL", "Server to ask; any that speaks Prometheus's API")
-                .env("VARVE_URL")
-                .default_value("http://127.0.0.1:8278"),
-        )
-        .arg(text("tenant", "NAME", "Tenant to ask for").env("VARVE_TENANT"))
+        .args(client::args("Server to ask; any that speaks Prometheus's API"))
         .arg(text("time", "TIME", "Time of an instant query: seconds since 1970, RFC 3339, or -5m (before now)"))
         .arg(text("start", "TIME", "First time of a range query"))
         .arg(text("end", "TIME", "Last time of a range query [default: now]"))
@@ -60,10 +56,12 @@ fn ask(matches: &ArgMatches) -> Result<(), String> {
             "/api/v1/query_range"
         }
     };
-    let answer = client::post(text("url").unwrap_or_default(), path, text("tenant"), &form)?;
+    let answer = Server::of(matches)?.post(path, &form)?;
+    let status = answer.status;
+    let body = answer.read()?;
     let mut out = std::io::stdout().lock();
-    let parsed: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| format!("status {}: {}", answer.status, String::from_utf8_lossy(&answer.body)))?;
+    let parsed: Value =
+        serde_json::from_slice(&body).map_err(|_| format!("status {status}: {}", String::from_utf8_lossy(&body)))?;
     if parsed["status"] != "success" {
         return Err(format!("{}: {}", word(&parsed["errorType"]), word(&parsed["error"])));
     }
@@ -74,7 +72,7 @@ fn ask(matches: &ArgMatches) -> Result<(), String> {
     }
     // A closed pipe is no error of ours.
     let _ = if matches.get_flag("json") {
-        out.write_all(&answer.body).and_then(|()| out.write_all(b"\n"))
+        out.write_all(&body).and_then(|()| out.write_all(b"\n"))
     } else {
         out.write_all(table(&parsed["data"]).as_bytes())
     };
@@ -82,7 +80,7 @@ fn ask(matches: &ArgMatches) -> Result<(), String> {
 }
 
 /// A time as the API takes it, or a duration before now.
-fn moment(text: &str, now: i64) -> Result<i64, String> {
+pub(super) fn moment(text: &str, now: i64) -> Result<i64, String> {
     match text.strip_prefix('-').and_then(parse_duration_ms) {
         Some(ms) => Ok(now.saturating_sub(ms)),
         None => parse_time(text),
