@@ -347,3 +347,40 @@ fn the_server_is_stopped_over_http_only_when_that_is_enabled() {
     let (status, said) = house.ended();
     assert!(status.success() && said.contains("stopped"), "{said}");
 }
+
+#[test]
+fn exemplars_are_found_by_what_an_expression_selects() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms() / 1000 * 1000;
+    let mut written = varve_model::WriteBatch::default();
+    for name in ["a", "b"] {
+        written.push_series([("__name__", name), ("job", "j")].into_iter());
+        written.push_sample(now, 1.0);
+        written.push_exemplar([("trace_id", "t1")].into_iter(), now - 500, 6.5);
+        written.push_exemplar([].into_iter(), now, 1e21);
+    }
+    assert_eq!(house.write(&written).status, 204);
+    let asked = |query: &str, start: i64, end: i64| {
+        let (start, end) = (format!("{}", start as f64 / 1000.0), format!("{}", end as f64 / 1000.0));
+        house.post("/api/v1/query_exemplars", &[("query", query), ("start", &start), ("end", &end)])
+    };
+    let found = asked("histogram_quantile(0.9, sum(rate(a[5m])))", now - 1000, now).json();
+    assert_eq!(
+        found["data"],
+        serde_json::json!([{
+            "seriesLabels": {"__name__": "a", "job": "j"},
+            "exemplars": [
+                {"labels": {"trace_id": "t1"}, "value": "6.5", "timestamp": (now - 500) as f64 / 1000.0},
+                {"labels": {}, "value": "1e+21", "timestamp": now / 1000},
+            ],
+        }])
+    );
+    assert_eq!(asked("a or b", now - 600, now - 400).json()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(asked("nosuch", 0, now).json()["data"], serde_json::json!([]));
+    assert_eq!(asked("1 + 1", 0, now).status, 204);
+    let wrong = asked("a[", 0, now);
+    assert_eq!((wrong.status, wrong.error().1.starts_with("1:3: parse error")), (400, true), "{wrong:?}");
+    let turned = asked("a", now, 0);
+    assert_eq!(turned.error().1, "end timestamp must not be before start timestamp");
+}

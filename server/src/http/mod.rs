@@ -11,6 +11,7 @@ pub mod compress;
 pub mod connection;
 pub mod cors;
 pub mod error;
+pub mod exemplars;
 pub mod families;
 pub mod features;
 pub mod federate;
@@ -83,7 +84,7 @@ routes! {
     "/api/v1/import/prometheus" POST ingest::exposition;
     "/api/v1/query" READ read::query;
     "/api/v1/query_range" READ read::query_range;
-    "/api/v1/query_exemplars" READ read::query_exemplars;
+    "/api/v1/query_exemplars" READ exemplars::query_exemplars;
     "/api/v1/format_query" READ read::format_query;
     "/api/v1/parse_query" READ read::parse_query;
     "/api/v1/series" READ labels::series;

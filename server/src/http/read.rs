@@ -299,18 +299,6 @@ fn push_stats(out: &mut Vec<u8>, seconds: f64, budget: &Budget) {
     out.extend_from_slice(b"}}");
 }
 
-/// `/api/v1/query_exemplars`: exemplars are not stored yet, so the list is empty, whatever the range.
-pub async fn query_exemplars(app: Arc<App>, request: Request<Body>) -> Answer {
-    let params = request::params(&app, request).await?;
-    let start = params.time_or("start", i64::MIN)?;
-    let end = params.time_or("end", i64::MAX)?;
-    if end < start {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start timestamp"));
-    }
-    parse(&app, params.text("query"))?;
-    Ok(success(|out| out.extend_from_slice(b"[]")))
-}
-
 /// `/api/v1/format_query`
 pub async fn format_query(app: Arc<App>, request: Request<Body>) -> Answer {
     let params = request::params(&app, request).await?;
