@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::metrics::Metrics;
+use crate::scrape::Scraper;
 use crate::self_scrape::own_tenant;
 use crate::shard::ShardQueue;
 
@@ -44,6 +45,8 @@ pub struct App {
     quit: Notify,
     quit_asked: AtomicBool,
     reload: OnceLock<Reload>,
+    /// Scrapes targets.
+    pub scraper: Scraper,
 }
 
 /// Reads again what can change while the server runs.
@@ -75,6 +78,7 @@ impl App {
             quit: Notify::new(),
             quit_asked: AtomicBool::new(false),
             reload: OnceLock::new(),
+            scraper: Scraper::default(),
             settings,
             env,
         }

@@ -16,5 +16,6 @@ pub mod ingest;
 pub mod metrics;
 pub mod process;
 pub mod runtime;
+pub mod scrape;
 pub mod self_scrape;
 pub mod shard;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use varve_agent::Health;
 use varve_engine::{EngineStatus, ShardStatus};
 use varve_model::RefusalReason;
 use varve_vfs::Env;
@@ -210,6 +211,16 @@ impl Sources<'_> {
         }
     }
 
+    fn agent(&self, writer: &mut Writer<'_>, figure: impl Fn(&varve_agent::Agent) -> f64) {
+        if let Some(agent) = self.app.scraper.agent() {
+            writer.value(&[], figure(agent));
+        }
+    }
+
+    fn scrapes(&self, writer: &mut Writer<'_>, figure: fn(&varve_agent::metrics::Metrics) -> f64) {
+        self.agent(writer, |agent| figure(agent.metrics()));
+    }
+
     fn shards(&self, writer: &mut Writer<'_>, figure: fn(&ShardStatus) -> u64) {
         for shard in self.engine.iter().flat_map(|status| &status.shards) {
             writer.value(&[("shard", &shard.partition.to_string())], figure(shard) as f64);
@@ -274,6 +285,56 @@ macro_rules! metrics {
 }
 
 metrics! {
+    "varve_scrape_pools" Gauge "Jobs that are scraped."
+        |s, w| s.agent(w, |agent| agent.views().len() as f64);
+    "varve_scrape_targets" Gauge "Targets of a job by what became of their last scrape: `up`, `down`, `unknown`; `dropped` were dropped by relabeling."
+        |s, w| for (name, view) in s.app.scraper.agent().iter().flat_map(|agent| agent.views()) {
+            for health in [Health::Up, Health::Down, Health::Unknown] {
+                let count = view.active.iter().filter(|target| target.last().health == health).count();
+                w.value(&[("scrape_job", &name), ("health", health.as_str())], count as f64);
+            }
+            w.value(&[("scrape_job", &name), ("health", "dropped")], view.dropped_count as f64);
+        };
+    "varve_scrapes_total" Counter "Scrapes."
+        |s, w| s.scrapes(w, |m| m.scrapes.get() as f64);
+    "varve_scrapes_failed_total" Counter "Scrapes that failed; `/api/v1/targets` says why."
+        |s, w| s.scrapes(w, |m| m.scrapes_failed.get() as f64);
+    "varve_scrapes_lost_total" Counter "Scrapes that were made and could not be stored."
+        |s, w| s.scrapes(w, |m| m.scrapes_lost.get() as f64);
+    "varve_scrape_seconds_total" Counter "Time that scrapes took, storing excluded."
+        |s, w| s.scrapes(w, |m| m.scrape_micros.get() as f64 / 1e6);
+    "varve_scrape_samples_total" Counter "Samples in scraped bodies."
+        |s, w| s.scrapes(w, |m| m.samples.get() as f64);
+    "varve_scrape_samples_refused_total" Counter "Scraped samples that the storage refused."
+        |s, w| s.scrapes(w, |m| m.samples_refused.get() as f64);
+    "varve_scrape_body_bytes_total" Counter "Bytes of scraped bodies, decompressed."
+        |s, w| s.scrapes(w, |m| m.body_bytes.get() as f64);
+    "varve_scrape_samples_duplicate_total" Counter "Scraped samples of a series that their body had before."
+        |s, w| s.scrapes(w, |m| m.duplicates.get() as f64);
+    "varve_scrape_samples_out_of_bounds_total" Counter "Scraped samples too far ahead of the clock."
+        |s, w| s.scrapes(w, |m| m.out_of_bounds.get() as f64);
+    "varve_scrapes_exceeded_limit_total" Counter "Scrapes beyond a limit of their job, by limit; `target_limit` counts lists of targets."
+        |s, w| for metrics in s.app.scraper.agent().iter().map(|agent| agent.metrics()) {
+            for (limit, counter) in [
+                ("sample_limit", &metrics.sample_limit),
+                ("label_limit", &metrics.label_limit),
+                ("native_histogram_bucket_limit", &metrics.bucket_limit),
+                ("body_size_limit", &metrics.body_size_limit),
+                ("target_limit", &metrics.target_limit),
+            ] {
+                w.value(&[("limit", limit)], counter.get() as f64);
+            }
+        };
+    "varve_scrape_cache_flushes_total" Counter "Memories of targets that failed scrapes had filled."
+        |s, w| s.scrapes(w, |m| m.cache_flushes.get() as f64);
+    "varve_scrape_targets_failed_total" Counter "Targets that could not be made of what discovery gave."
+        |s, w| s.scrapes(w, |m| m.targets_failed.get() as f64);
+    "varve_discovery_failures_total" Counter "Lists of targets that could not be had."
+        |s, w| s.scrapes(w, |m| m.discovery_failures.get() as f64);
+    "varve_scrape_config_reload_successful" Gauge "Whether the last reading of `scrape_config_file` went well."
+        |s, w| s.agent(w, |_| f64::from(s.app.scraper.reload_succeeded()));
+    "varve_scrape_config_read_time_seconds" Gauge "When `scrape_config_file` was read well last."
+        |s, w| s.agent(w, |_| s.app.scraper.read_at() as f64 / 1e3);
     "varve_build_info" Gauge "Version of the running binary; always 1."
         |_, w| w.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     "varve_ready" Gauge "1 when the server is ready: every acknowledged write is visible."

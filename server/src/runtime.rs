@@ -28,7 +28,7 @@ use crate::app::{App, Store};
 use crate::config::Settings;
 use crate::http::connection;
 use crate::shard::{self, ShardInbox, Surroundings};
-use crate::{process, self_scrape};
+use crate::{process, scrape, self_scrape};
 
 /// Stack of every thread of ours: deep expressions are bounded by the parser, this leaves room beyond that bound.
 const STACK_BYTES: usize = 8 << 20;
@@ -54,6 +54,9 @@ pub enum ServeError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     Open(#[from] varve_engine::Error),
+    /// The configuration of scrapes is wrong.
+    #[error("setting `scrape_config_file`: {0}")]
+    Scrape(String),
     /// The system gave no thread or no signal handler.
     #[error("{doing}: {source}")]
     System {
@@ -99,11 +102,34 @@ struct Counts {
 }
 
 async fn run(app: Arc<App>, counts: Counts) -> Result<(), ServeError> {
+    let scrapes = scrape::load(&app.settings.server).map_err(ServeError::Scrape)?;
     let address = app.settings.server.listen.clone();
     let listener = TcpListener::bind(&address).await;
     let listener = listener.map_err(|source| ServeError::Listen { address: address.clone(), source })?;
     let local = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
     let mut stopped = StopSignal::new()?;
+    app.on_reload({
+        let app = Arc::downgrade(&app);
+        Box::new(move || {
+            let app = app.upgrade();
+            Box::pin(async move {
+                match app {
+                    Some(app) => scrape::reload(app).await,
+                    None => Ok(()),
+                }
+            })
+        })
+    });
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("installing signal handlers"))?;
+    let reloads = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move {
+            while hangup.recv().await.is_some() {
+                // What went wrong has been logged.
+                let _ = app.reload().await;
+            }
+        }
+    });
     let (stop, stop_seen) = watch::channel(false);
     let connections = tokio::spawn(connection::serve(Arc::clone(&app), listener, connections_max(&app), stop_seen));
 
@@ -124,15 +150,21 @@ async fn run(app: Arc<App>, counts: Counts) -> Result<(), ServeError> {
     tracing::info!(address = %local, data_dir = %app.settings.server.data_dir.display(), "ready");
     let scrape = app.settings.server.self_scrape.then(|| tokio::spawn(self_scrape::run(Arc::clone(&app), local)));
 
+    if let Some(config) = scrapes {
+        app.scraper.start(&app, config);
+    }
+
     tokio::select! {
         () = stopped.wait() => {}
         () = app.quit() => {}
     }
     tracing::info!("stopping");
+    reloads.abort();
     let deadline = app.elapsed() + Duration::from_millis(app.settings.server.shutdown_ms_max);
     if let Some(scrape) = scrape {
         scrape.abort();
     }
+    app.scraper.stop(deadline.saturating_sub(app.elapsed()) / 4).await;
     app.stop();
     let _ = stop.send(true);
     // Half of the time for requests, the rest for the flush.

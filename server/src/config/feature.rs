@@ -9,7 +9,8 @@ use varve_query::request::Features;
 use super::value::{Field, Kind};
 
 /// Names that turn something on here.
-pub const CHOSEN: &[&str] = &["promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"];
+pub const CHOSEN: &[&str] =
+    &["extra-scrape-metrics", "promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"];
 
 /// Names of what is always on.
 pub const ALWAYS: &[&str] = &[
@@ -35,7 +36,6 @@ pub const WITHOUT_EFFECT: &[&str] = &[
     "created-timestamp-zero-ingestion",
     "delayed-compaction",
     "expand-external-labels",
-    "extra-scrape-metrics",
     "fast-startup",
     "histograms-st-encoding",
     "memory-snapshot-on-shutdown",

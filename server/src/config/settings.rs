@@ -19,6 +19,8 @@ pub struct ServerSettings {
     pub listen: String,
     /// Which messages go to standard error.
     pub log: String,
+    /// The `prometheus.yml` whose targets are scraped; nothing is scraped where it is empty.
+    pub scrape_config_file: String,
     /// Whether the server writes its own metrics into itself.
     pub self_scrape: bool,
     /// How often it does.
@@ -55,6 +57,7 @@ impl Default for ServerSettings {
             data_dir: PathBuf::from("./varve-data"),
             listen: "127.0.0.1:8278".to_owned(),
             log: "info".to_owned(),
+            scrape_config_file: String::new(),
             self_scrape: true,
             self_scrape_ms: 15_000,
             lookback_ms: 300_000,
@@ -143,6 +146,7 @@ settings! {
     data_dir: Text = "Directory of all data. One server at a time may use it.";
     listen: Text = "Address and port of HTTP.";
     log: Text = "Which messages go to standard error: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,varve_server=debug`.";
+    scrape_config_file: Text = "A `prometheus.yml`: what its `scrape_configs` name is scraped, for the tenant `anonymous`. Read again on SIGHUP and by `/-/reload`. Nothing is scraped without it.";
     self_scrape: Switch = "Whether the server writes its own metrics into itself (job `varve`; tenant `_varve`, which `anonymous` sees too).";
     self_scrape_ms: Millis = "How often it does.";
     lookback_ms: Millis = "How far back an instant selector looks for a sample; a query's `lookback_delta` overrides it.";

@@ -281,7 +281,26 @@ pub static ENDPOINTS: &[Endpoint] = &[
         Shape::Data(LIST),
         "",
     ),
+    same(
+        "/api/v1/targets/relabel_steps",
+        Group::Targets,
+        "What each rule of a pool makes of labels",
+        &[
+            parameter("scrapePool", Text, "Rules of which pool.").required(),
+            parameter("labels", Text, "The labels, as a JSON object.").required(),
+        ],
+        Shape::Data(OBJECT),
+        "",
+    ),
     same("/api/v1/scrape_pools", Group::Targets, "Names of all scrape pools", &[], Shape::Data(OBJECT), ""),
+    same(
+        "/api/v1/scrape_pools/config",
+        Group::Targets,
+        "Configuration of a pool",
+        &[parameter("scrapePool", Text, "Which pool.").required()],
+        Shape::Data(OBJECT),
+        "",
+    ),
     same(
         "/api/v1/rules",
         Group::Targets,

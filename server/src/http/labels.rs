@@ -11,7 +11,7 @@ use varve_model::{Labels, Matcher, TenantName, TimeRange};
 use varve_query::promql;
 
 use super::error::ApiError;
-use super::params::{self, Params, unescape};
+use super::params::{Params, unescape};
 use super::work::{self, AnswerWriter};
 use super::{Answer, json, read, request, success};
 use crate::app::App;
@@ -212,22 +212,6 @@ pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
         }
         out.push(b'}');
     }))
-}
-
-/// `/api/v1/targets/metadata`: what targets say of their metrics; no target is scraped.
-pub async fn of_targets(app: Arc<App>, request: Request<Body>) -> Answer {
-    let params = request::params(&app, request).await?;
-    if !params.text("limit").is_empty() && params::parse_number(params.text("limit")).is_err() {
-        return Err(ApiError::bad_data("limit must be a number"));
-    }
-    let matching = params.text("match_target");
-    if !matching.is_empty() {
-        promql::parse_selector(matching, &read::parse_options(&app)).map_err(|error| match error {
-            varve_query::Error::Parse(what) => ApiError::parameter("match_target", what),
-            other => other.into(),
-        })?;
-    }
-    Ok(success(|out| out.extend_from_slice(b"[]")))
 }
 
 fn push_metadata(out: &mut Vec<u8>, one: &Metadata) {

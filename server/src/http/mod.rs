@@ -25,6 +25,7 @@ pub mod read;
 pub mod request;
 pub mod rules;
 pub mod status;
+pub mod targets;
 pub mod work;
 
 use std::future::{Future, poll_fn};
@@ -93,9 +94,11 @@ routes! {
     "/api/v1/metadata" GET labels::metadata;
     "/api/v1/rules" GET rules::rules;
     "/api/v1/alerts" GET rules::alerts;
-    "/api/v1/targets" GET status::targets;
-    "/api/v1/targets/metadata" GET labels::of_targets;
-    "/api/v1/scrape_pools" GET status::scrape_pools;
+    "/api/v1/targets" GET targets::targets;
+    "/api/v1/targets/metadata" GET targets::metadata;
+    "/api/v1/targets/relabel_steps" GET targets::relabel_steps;
+    "/api/v1/scrape_pools" GET targets::scrape_pools;
+    "/api/v1/scrape_pools/config" GET targets::scrape_pool_config;
     "/api/v1/alertmanagers" GET rules::alertmanagers;
     "/api/v1/features" GET features::features;
     "/api/v1/notifications" GET status::notifications;

@@ -47,16 +47,6 @@ fn fixed(data: &'static str) -> Answer {
     Ok(success(|out| out.extend_from_slice(data.as_bytes())))
 }
 
-/// `/api/v1/targets`: none, data is pushed.
-pub async fn targets(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed(r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#)
-}
-
-/// `/api/v1/scrape_pools`: none, data is pushed.
-pub async fn scrape_pools(_: Arc<App>, _: Request<Body>) -> Answer {
-    fixed(r#"{"scrapePools":[]}"#)
-}
-
 /// `/api/v1/notifications`: none.
 pub async fn notifications(_: Arc<App>, _: Request<Body>) -> Answer {
     fixed("[]")
@@ -119,8 +109,12 @@ pub async fn flags(app: Arc<App>, _: Request<Body>) -> Answer {
     Ok(success(|out| push_texts(out, flags.iter().map(|(name, value)| (name.as_str(), value.clone())))))
 }
 
-/// `/api/v1/status/config`: the settings as YAML.
+/// `/api/v1/status/config`: what the scraper was told as YAML, or the settings where there is no scraper.
 pub async fn config(app: Arc<App>, _: Request<Body>) -> Answer {
+    if let Some(agent) = app.scraper.agent() {
+        let yaml = agent.config().print();
+        return Ok(success(|out| push_texts(out, std::iter::once(("yaml", yaml)))));
+    }
     let mut yaml = String::new();
     let mut section = "server";
     for setting in TABLE {
@@ -152,7 +146,7 @@ pub async fn runtimeinfo(app: Arc<App>, _: Request<Body>) -> Answer {
             ("serverTime", rfc3339(app.now())),
             ("CWD", String::new()),
             ("hostname", String::new()),
-            ("lastConfigTime", rfc3339(start)),
+            ("lastConfigTime", rfc3339(app.scraper.read_at().max(start))),
             ("GOGC", String::new()),
             ("GODEBUG", String::new()),
             ("storageRetention", retention),
@@ -161,7 +155,8 @@ pub async fn runtimeinfo(app: Arc<App>, _: Request<Body>) -> Answer {
         out.pop();
         out.extend_from_slice(
             format!(
-                ",\"reloadConfigSuccess\":true,\"corruptionCount\":{},\"goroutineCount\":0,\"GOMAXPROCS\":0,\"GOMEMLIMIT\":0,\"timeSeriesCount\":{series}}}",
+                ",\"reloadConfigSuccess\":{},\"corruptionCount\":{},\"goroutineCount\":0,\"GOMAXPROCS\":0,\"GOMEMLIMIT\":0,\"timeSeriesCount\":{series}}}",
+                app.scraper.reload_succeeded(),
                 app.metrics.recovery_reports.get()
             )
             .as_bytes(),
@@ -223,7 +218,7 @@ pub async fn tsdb(app: Arc<App>, request: Request<Body>) -> Answer {
 }
 
 /// A time as RFC 3339 in UTC.
-fn rfc3339(time: Millis) -> String {
+pub(super) fn rfc3339(time: Millis) -> String {
     let days = time.div_euclid(86_400_000);
     let ms = time.rem_euclid(86_400_000);
     let (year, month, day) = date(days);
