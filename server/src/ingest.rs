@@ -18,6 +18,8 @@ pub struct Outcome {
     pub histograms: u64,
     /// Exemplars stored.
     pub exemplars: u64,
+    /// Exemplars refused, which is no error: they are a help to the eye, and their samples are stored.
+    pub exemplars_refused: u64,
     /// Samples refused, by reason, in order of reasons.
     pub refused: Vec<RefusedKind>,
     /// What was left out or changed without being refused, in the words of a decoder.
@@ -120,6 +122,9 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
         match answer.await {
             Ok(Ok(applied)) => {
                 outcome.accepted += applied.accepted;
+                outcome.exemplars += applied.exemplars;
+                let exemplars = applied.exemplars_refused.iter().map(|refused| u64::from(refused.samples));
+                outcome.exemplars_refused += exemplars.sum::<u64>();
                 refused.extend(applied.refused);
             }
             Ok(Err(error)) => failed = Some(ApiError::from(error)),
@@ -127,7 +132,6 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
         }
     }
     outcome.histograms = batch.histograms.len() as u64;
-    outcome.exemplars = batch.exemplars.len() as u64;
     for refused in refused {
         outcome.histograms -= refused_histograms(&batch, &refused).min(outcome.histograms);
         outcome.refuse(&batch, refused.series, refused.samples.into(), refused.reason, None);

@@ -109,6 +109,7 @@ pub struct Metrics {
     pub writes_malformed: Counter,
     pub write_seconds: Timing,
     pub samples_accepted: Counter,
+    pub exemplars_accepted: Counter,
     pub exemplars_dropped: Counter,
     pub query_seconds: Timing,
     pub query_samples: Counter,
@@ -138,6 +139,7 @@ impl Metrics {
             writes_malformed: Counter::default(),
             write_seconds: Timing::default(),
             samples_accepted: Counter::default(),
+            exemplars_accepted: Counter::default(),
             exemplars_dropped: Counter::default(),
             query_seconds: Timing::default(),
             query_samples: Counter::default(),
@@ -370,7 +372,9 @@ metrics! {
         |s, w| for (reason, counter) in REASONS.iter().zip(&s.app.metrics.refused) {
             w.value(&[("reason", reason_word(*reason))], counter.get() as f64);
         };
-    "varve_exemplars_dropped_total" Counter "Exemplars received; they are not stored yet."
+    "varve_exemplars_accepted_total" Counter "Exemplars stored: durable and visible."
+        |s, w| w.value(&[], s.app.metrics.exemplars_accepted.get() as f64);
+    "varve_exemplars_dropped_total" Counter "Exemplars refused: too old, too far in the future, too many, or with invalid labels."
         |s, w| w.value(&[], s.app.metrics.exemplars_dropped.get() as f64);
     "varve_shard_queue_bytes" Gauge "Bytes of writes that wait for a shard."
         |s, w| for (index, queue) in s.app.find_store().iter().flat_map(|store| &store.shards).enumerate() {

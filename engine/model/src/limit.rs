@@ -50,6 +50,10 @@ pub struct Limits {
     pub queries_bytes_max: u64,
     /// Milliseconds a query may take.
     pub query_ms_max: u64,
+    /// Samples in the answer to a remote read that asks for samples.
+    pub remote_read_samples_max: u64,
+    /// Bytes of a frame in the answer to a remote read that asks for chunks.
+    pub remote_read_frame_bytes_max: u32,
     /// Bytes of a query text.
     pub query_text_bytes_max: u32,
     /// Bytes of a compiled regular expression.
@@ -91,6 +95,8 @@ impl Default for Limits {
             query_bytes_max: 1 << 30,
             queries_bytes_max: 2 << 30,
             query_ms_max: 120_000,
+            remote_read_samples_max: 50_000_000,
+            remote_read_frame_bytes_max: 1 << 20,
             query_text_bytes_max: 1 << 20,
             regex_bytes_max: 4 << 20,
             metadata_per_tenant_max: 50_000,

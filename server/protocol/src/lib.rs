@@ -18,6 +18,7 @@ pub mod exposition;
 pub mod inflate;
 mod metadata;
 pub mod protobuf;
+pub mod remote_read;
 pub mod remote_write;
 pub mod scrape;
 mod summary;

@@ -29,6 +29,7 @@ use crate::budget::Budget;
 use crate::protobuf::{Reader, Value};
 use crate::{Error, Refused, Summary};
 
+pub(crate) use encode::push_histogram;
 pub use encode::{encode_v1, encode_v2};
 pub use v2::decode_v2;
 

@@ -196,6 +196,8 @@ settings! {
     query_bytes_max: Bytes = "Memory one query may hold.";
     queries_bytes_max: Bytes = "Memory all queries may hold together; a query that would take more is answered 503.";
     query_ms_max: Millis = "How long a query may take; a request's `timeout` can only lower it.";
+    remote_read_samples_max: Count = "Samples in the answer to a remote read that asks for samples; more is answered 400.";
+    remote_read_frame_bytes_max: Bytes = "Size at which a frame of a remote read that asks for chunks is cut.";
     query_text_bytes_max: Bytes = "Bytes of a query text.";
     regex_bytes_max: Bytes = "Memory of one compiled regular expression.";
     metadata_per_tenant_max: Count = "Metric families of a tenant whose type, help and unit are kept.";

@@ -192,6 +192,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     // Query.
     same(
+        "/api/v1/read",
+        Group::Read,
+        "Remote read: samples, or a stream of chunks",
+        &[],
+        Shape::Body("application/x-protobuf"),
+        "see [below](#write-in-detail)",
+    ),
+    same(
         "/api/v1/query",
         Group::Read,
         "Instant query",

@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod openapi;
 pub mod params;
 pub mod read;
+pub mod remote_read;
 pub mod request;
 pub mod rules;
 pub mod status;
@@ -83,6 +84,7 @@ routes! {
     "/federate" GET federate::federate;
     "/api/v1/write" POST ingest::remote_write;
     "/api/v1/import/prometheus" POST ingest::exposition;
+    "/api/v1/read" POST remote_read::remote_read;
     "/api/v1/query" READ read::query;
     "/api/v1/query_range" READ read::query_range;
     "/api/v1/query_exemplars" READ exemplars::query_exemplars;

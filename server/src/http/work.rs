@@ -33,6 +33,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct AnswerWriter {
     buffer: Vec<u8>,
     kind: HeaderValue,
+    encoding: Option<&'static str>,
     head: Option<oneshot::Sender<Answer>>,
     pieces: Option<mpsc::Sender<Bytes>>,
     /// How long a client may take to make room for the next piece.
@@ -53,9 +54,17 @@ impl AnswerWriter {
         }
     }
 
+    /// Says that what is written is compressed already; to be called before anything is flushed. An error is plain.
+    pub fn set_encoding(&mut self, encoding: &'static str) {
+        self.encoding = Some(encoding);
+    }
+
     fn response(&self, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, self.kind.clone());
+        if let Some(encoding) = self.encoding {
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
         response
     }
 
@@ -163,6 +172,7 @@ pub async fn run(
     let mut writer = AnswerWriter {
         buffer: Vec::with_capacity(1024),
         kind: HeaderValue::from_static("application/json"),
+        encoding: None,
         head: Some(head),
         pieces: None,
         patience,

@@ -80,7 +80,6 @@ pub async fn store(
     if !batch.metadata.is_empty() {
         put_metadata(app, tenant, std::mem::take(&mut batch.metadata)).await?;
     }
-    app.metrics.exemplars_dropped.add(batch.exemplars.len() as u64);
     let mut outcome = if batch.series.is_empty() {
         app.buffers.give_batch(batch);
         Outcome::default()
@@ -95,6 +94,8 @@ pub async fn store(
     }
     outcome.warnings.extend(summary.warnings.iter().cloned());
     app.metrics.samples_accepted.add(outcome.accepted);
+    app.metrics.exemplars_accepted.add(outcome.exemplars);
+    app.metrics.exemplars_dropped.add(outcome.exemplars_refused);
     for kind in &outcome.refused {
         app.metrics.count_refused(kind.reason, kind.samples);
     }
@@ -112,16 +113,20 @@ async fn put_metadata(app: &Arc<App>, tenant: TenantId, metadata: Vec<Metadata>)
 
 /// How a body is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Encoding {
+pub enum Encoding {
+    /// Not at all.
     Identity,
+    /// A snappy block.
     Snappy,
+    /// gzip
     Gzip,
+    /// zstd
     Zstd,
 }
 
 impl Encoding {
     /// By the header; `absent` when there is none.
-    fn of(headers: &HeaderMap, absent: Encoding) -> Result<Encoding, ApiError> {
+    pub fn of(headers: &HeaderMap, absent: Encoding) -> Result<Encoding, ApiError> {
         let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(absent) };
         match value.to_str().unwrap_or_default() {
             "" => Ok(absent),
@@ -135,7 +140,7 @@ impl Encoding {
 }
 
 /// Decompresses into `out`, whose memory is used again; what it holds is overwritten, so it need not be empty.
-fn inflate(
+pub fn inflate(
     encoding: Encoding,
     body: &[u8],
     limits: &Limits,
