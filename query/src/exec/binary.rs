@@ -73,6 +73,12 @@ fn trims(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }
 
+/// Whether the result means something else than the operand: then it does not have its name. What is compared or
+/// trimmed is the same metric still.
+fn makes_another_metric(op: BinaryOp) -> bool {
+    !is_comparison(op) && !trims(op)
+}
+
 /// An operator with where its remarks go.
 pub(crate) struct Operator<'a> {
     pub(crate) op: BinaryOp,
@@ -111,7 +117,7 @@ impl Operator<'_> {
             }
         })?;
         remarks.note(&self.notes);
-        if !is_comparison(op) || returns_bool {
+        if makes_another_metric(op) || returns_bool {
             block.drop_names()?;
         }
         Ok(block)
@@ -230,6 +236,8 @@ struct Joined {
     keys: KeyTable,
     taken: Vec<Vec<bool>>,
     key: Vec<u8>,
+    /// Where missing partners are filled in: whether a pair gave a result, by group and step.
+    matched: Vec<bool>,
     held: Vec<Held>,
 }
 
@@ -288,6 +296,10 @@ impl Join<'_> {
         let steps = self.many.steps();
         let mut out = Joined { block: StepBlock::new(steps), row: vec![ABSENT; steps], ..Joined::default() };
         out.block.reserve(self.many.rows(), budget)?;
+        if self.matching.fill_left.is_some() {
+            out.held.push(budget.hold((self.rows_of.len() as u64).saturating_mul(steps as u64))?);
+            out.matched = vec![false; self.rows_of.len() * steps];
+        }
         for (many_row, signature) in self.many_signatures.iter().enumerate() {
             if many_row.is_multiple_of(64) {
                 budget.check()?;
@@ -334,6 +346,7 @@ impl Join<'_> {
             claims = out.taken.get_mut(number);
         }
         out.row.fill(ABSENT);
+        let steps = out.row.len();
         for (step, result) in out.row.iter_mut().enumerate() {
             let (many, one) = cells(step);
             if is_absent(many) || is_absent(one) {
@@ -353,6 +366,9 @@ impl Join<'_> {
                 && std::mem::replace(&mut claims[step], true)
             {
                 return Err(several_matches(one_to_one));
+            }
+            if let Some(matched) = out.matched.get_mut(signature * steps + step) {
+                *matched = true;
             }
             *result = value;
         }
@@ -393,7 +409,7 @@ impl Join<'_> {
     }
 
     /// Fills missing partners. As in Prometheus, `fill_right` stands in for the one side and `fill_left` for the many
-    /// side, whichever way the grouping goes.
+    /// side, whichever way the grouping goes, and a partner that the operator is not defined with is missing, too.
     fn fill(&self, out: &mut Joined, budget: &Budget) -> Result<(), Error> {
         let steps = self.many.steps();
         let count = self.rows_of.len();
@@ -412,7 +428,6 @@ impl Join<'_> {
             present
         };
         let one_there = present(self.one, &self.rows_of);
-        let many_there = present(self.many, &self.many_rows_of);
         if let Some(value) = self.matching.fill_right {
             for (row, signature) in self.many_signatures.iter().enumerate() {
                 let (labels, cells) = (&self.many.labels()[row], self.many.row(row));
@@ -425,9 +440,11 @@ impl Join<'_> {
             for (signature, rows) in self.rows_of.iter().enumerate() {
                 for row in rows {
                     let (labels, cells) = (&self.one.labels()[*row as usize], self.one.row(*row as usize));
-                    let missing = |step: usize| if many_there[signature * steps + step] { ABSENT } else { value };
+                    let missing: Vec<f64> = (0..steps)
+                        .map(|step| if out.matched[signature * steps + step] { ABSENT } else { value })
+                        .collect();
                     let partner = grouping.labels(labels, false);
-                    self.pair(out, signature, (&partner, labels), |step| (missing(step), cells[step]), budget)?;
+                    self.pair(out, signature, (&partner, labels), |step| (missing[step], cells[step]), budget)?;
                 }
             }
         }
@@ -439,7 +456,8 @@ impl Join<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
-        let mut labels = if !is_comparison(self.op) || self.returns_bool { drop_name(many) } else { many.clone() };
+        let drops_name = makes_another_metric(self.op) || self.returns_bool;
+        let mut labels = if drops_name { drop_name(many) } else { many.clone() };
         if self.matching.cardinality == Cardinality::OneToOne {
             let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
             labels = labels.without(&|name| named(name) != self.matching.on);

@@ -102,7 +102,11 @@ impl Evaluator<'_> {
                 if steps.count > 1 {
                     self.annotations.add(&Annotation::SortInRangeQuery, span);
                 }
-                vector(0)?
+                let mut block = vector(0)?;
+                if matches!(function, "sort" | "sort_desc") {
+                    block.drop_histograms();
+                }
+                block
             }
             "histogram_quantile" => {
                 let quantiles = scalar(0)?;

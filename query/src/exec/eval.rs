@@ -14,13 +14,12 @@ use crate::exec::block::{StepBlock, Value};
 use crate::exec::grouping::Grouping;
 use crate::exec::invariant::is_invariant;
 use crate::exec::pool::Pool;
-use crate::exec::remarks::is_invalid_quantile;
 use crate::exec::scan::{Input, Scan, Shape};
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{RangeFunction, drop_stale};
 use crate::exec::{aggregate, binary, duration, left_open, series, strip, subquery, top};
 use crate::histogram;
-use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, VectorSelector};
+use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Span, VectorSelector};
 use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
 
@@ -76,22 +75,21 @@ pub(super) fn ill_typed(expected: &str) -> Error {
 }
 
 impl Evaluator<'_> {
-    /// Walks the expression before anything is evaluated: depth, and steps of all subqueries.
+    /// Walks the expression before anything is evaluated: depth, ranges, and steps of all subqueries.
     pub(crate) fn check(&self, expr: &Expr, steps: Steps, depth: usize) -> Result<(), Error> {
         if depth > DEPTH_MAX {
             return Err(Error::Execution(format!("expression is nested more than {DEPTH_MAX} deep")));
         }
         let depth = depth + 1;
         match &expr.kind {
-            ExprKind::Number(_)
-            | ExprKind::Duration(_)
-            | ExprKind::String(_)
-            | ExprKind::VectorSelector(_)
-            | ExprKind::MatrixSelector { .. } => Ok(()),
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) | ExprKind::VectorSelector(_) => Ok(()),
+            ExprKind::MatrixSelector { range, .. } => duration::positive(range, self.request).map(|_| ()),
             ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => self.check(inner, steps, depth),
             ExprKind::Subquery { expr: inner, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
-                let Some(inner_steps) = resolved.steps(steps) else { return Ok(()) };
+                let Some(inner_steps) = resolved.steps(steps) else {
+                    return self.check(inner, Steps::once(steps.start), depth);
+                };
                 self.budget.subquery_steps(inner_steps.count as u64)?;
                 self.check(inner, inner_steps, depth)
             }
@@ -361,7 +359,11 @@ impl Evaluator<'_> {
 
     /// Notes about an argument of a call, which is told without its parentheses.
     pub(super) fn notes(&self, args: &[Expr], number: usize) -> Notes {
-        let span = args.get(number).map(|arg| strip(arg).span).unwrap_or_default();
+        let span = match args.get(number).map(strip) {
+            // Prometheus puts a selector without a place in the place of a subquery.
+            None | Some(Expr { kind: ExprKind::Subquery { .. }, .. }) => Span::default(),
+            Some(arg) => arg.span,
+        };
         Notes::new(self.annotations, span)
     }
 
@@ -444,11 +446,17 @@ impl Evaluator<'_> {
 /// What is said of the quantiles of an aggregation: of those outside [0, 1] the ones farthest off.
 fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
     let (min, max) = top::bounds(quantiles);
-    if quantiles.iter().any(|q| q.is_nan()) {
+    let any_nan = quantiles.iter().any(|q| q.is_nan());
+    if any_nan {
         notes.add(&Annotation::InvalidQuantile(f64::NAN));
     }
-    for q in [max, min].into_iter().filter(|q| is_invalid_quantile(*q)) {
-        notes.add(&Annotation::InvalidQuantile(q));
+    // As Go's, the extremes of numbers among which is NaN are NaN, but for infinities.
+    let is_told = |q: f64| !any_nan || q.is_infinite();
+    if max > 1.0 && is_told(max) {
+        notes.add(&Annotation::InvalidQuantile(max));
+    }
+    if min < 0.0 && is_told(min) {
+        notes.add(&Annotation::InvalidQuantile(min));
     }
 }
 
