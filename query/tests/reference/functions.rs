@@ -1,51 +1,105 @@
 //! Functions of instant vectors and scalars, and the doors to those of range vectors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use regex_automata::meta::Regex;
 use varve_model::MatchOp;
-use varve_query::promql::ast::{Expr, ExprKind};
+use varve_query::promql::ast::{Expr, ExprKind, Span, ValueType};
+use varve_query::promql::value_type;
 
-use crate::evaluate::{METRIC_NAME, Outcome, Query, Set, Value, Vector, nameless, unique};
-use crate::windows;
+use crate::evaluate::{
+    Element, Frame, METRIC_NAME, Outcome, Query, Sample, Series, Set, Value, at, place, strip, text,
+};
+use crate::histogram::Histogram;
+use crate::numbers::{open_metrics, shortest};
+use crate::{buckets, classic, date, info, order, selector};
 
-pub(crate) fn call(query: &Query<'_>, function: &str, args: &[Expr], time: i64) -> Outcome<Value> {
-    if let Some(value) = over_range(query, function, args, time) {
-        return value;
+pub(crate) fn call(query: &Query<'_>, function: &str, args: &[Expr], span: Span, frame: Frame) -> Outcome<Value> {
+    let evaluate = || evaluated(query, function, args, span, frame);
+    match function {
+        "histogram_count" | "histogram_sum" | "histogram_avg" => query.wanting(&query.wants_totals, evaluate),
+        "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+            query.wanting(&query.wants_buckets, evaluate)
+        }
+        _ => evaluate(),
     }
-    let vector = |n: usize| query.vector(&args[n], time);
-    let scalar = |n: usize| query.scalar(&args[n], time);
-    let map = |f: &dyn Fn(f64) -> f64| -> Outcome<Value> {
-        unique(vector(0)?.into_iter().map(|(labels, v)| (nameless(labels), query.rounded(f(v)))).collect())
+}
+
+fn evaluated(query: &Query<'_>, function: &str, args: &[Expr], span: Span, frame: Frame) -> Outcome<Value> {
+    let is_range = |arg: &Expr| value_type(arg) == ValueType::Matrix;
+    if let Some(range) = args.iter().find(|arg| is_range(arg)) {
+        let series = selector::over_windows(query, function, args, frame)?;
+        return Ok(Value::Vector(match function {
+            "absent_over_time" => absent(&series, range, frame, true),
+            _ => series,
+        }));
+    }
+    let vector = |n: usize| query.vector(&args[n], frame);
+    let scalar = |n: usize| query.scalar(&args[n], frame);
+    let every = |value: f64| Ok(Value::Scalar(frame.times().map(|_| value).collect()));
+    let own_step = if query.start == query.end { 0.0 } else { query.step as f64 / 1000.0 };
+
+    let floats = |f: &dyn Fn(f64) -> f64| -> Outcome<Value> {
+        let f = |element: &Sample, _: usize| match element {
+            Sample::Float(value) => Some(query.rounded(f(*value))),
+            Sample::Histogram(_) => None,
+        };
+        map(query, vector(0)?, frame, &f)
+    };
+    let histograms = |f: &dyn Fn(&Histogram) -> f64| -> Outcome<Value> {
+        let f = |element: &Sample, _: usize| buckets::of(element).map(|h| query.moved(f(h), 1e-13 * f(h).abs()));
+        map(query, vector(0)?, frame, &f)
     };
     match function {
-        "time" => Ok(Value::Scalar(time as f64 / 1000.0)),
-        "pi" => Ok(Value::Scalar(std::f64::consts::PI)),
-        "start" => Ok(Value::Scalar(query.start as f64 / 1000.0)),
-        "end" => Ok(Value::Scalar(query.end as f64 / 1000.0)),
-        "step" => Ok(Value::Scalar(if query.start == query.end { 0.0 } else { query.step as f64 / 1000.0 })),
-        "range" => Ok(Value::Scalar((query.end - query.start) as f64 / 1000.0)),
-        "max_of" => Ok(Value::Scalar(go_max(scalar(0)?, scalar(1)?))),
-        "min_of" => Ok(Value::Scalar(go_min(scalar(0)?, scalar(1)?))),
-        "scalar" => Ok(Value::Scalar(match vector(0)?.as_slice() {
-            [(_, value)] => *value,
-            _ => f64::NAN,
-        })),
-        "vector" => Ok(Value::Vector(vec![(Set::new(), scalar(0)?)])),
-        "abs" => map(&f64::abs),
-        "ceil" => map(&f64::ceil),
-        "floor" => map(&f64::floor),
-        "exp" => map(&f64::exp),
-        "sqrt" => map(&f64::sqrt),
-        "ln" => map(&f64::ln),
-        "log2" => map(&f64::log2),
-        "log10" => map(&f64::log10),
-        "sin" => map(&f64::sin),
-        "cos" => map(&f64::cos),
-        "atan" => map(&f64::atan),
-        "deg" => map(&|v| v * 180.0 / std::f64::consts::PI),
-        "rad" => map(&|v| v * std::f64::consts::PI / 180.0),
-        "sgn" => map(&|v| {
+        "time" => Ok(Value::Scalar(frame.times().map(|time| time as f64 / 1000.0).collect())),
+        "pi" => every(std::f64::consts::PI),
+        "start" => every(query.start as f64 / 1000.0),
+        "end" => every(query.end as f64 / 1000.0),
+        "step" => every(own_step),
+        "range" => every((query.end - query.start) as f64 / 1000.0),
+        "max_of" => Ok(Value::Scalar(scalar(0)?.into_iter().zip(scalar(1)?).map(|(a, b)| go_max(a, b)).collect())),
+        "min_of" => Ok(Value::Scalar(scalar(0)?.into_iter().zip(scalar(1)?).map(|(a, b)| go_min(a, b)).collect())),
+        "scalar" => {
+            let input = vector(0)?;
+            let one = |time: i64| {
+                let floats = at(&input, time).into_iter().filter_map(|element| match element.sample {
+                    Sample::Float(value) => Some(value),
+                    Sample::Histogram(_) => None,
+                });
+                match floats.collect::<Vec<_>>().as_slice() {
+                    [value] => *value,
+                    _ => f64::NAN,
+                }
+            };
+            Ok(Value::Scalar(frame.times().map(one).collect()))
+        }
+        "vector" => {
+            let samples = frame.times().zip(scalar(0)?.into_iter().map(Sample::Float)).collect();
+            Ok(Value::Vector(vec![Series { labels: Set::new(), drops_name: false, samples }]))
+        }
+        "abs" => floats(&f64::abs),
+        "ceil" => floats(&f64::ceil),
+        "floor" => floats(&f64::floor),
+        "exp" => floats(&f64::exp),
+        "sqrt" => floats(&f64::sqrt),
+        "ln" => floats(&f64::ln),
+        "log2" => floats(&f64::log2),
+        "log10" => floats(&f64::log10),
+        "sin" => floats(&f64::sin),
+        "cos" => floats(&f64::cos),
+        "tan" => floats(&f64::tan),
+        "asin" => floats(&f64::asin),
+        "acos" => floats(&f64::acos),
+        "atan" => floats(&f64::atan),
+        "sinh" => floats(&f64::sinh),
+        "cosh" => floats(&f64::cosh),
+        "tanh" => floats(&f64::tanh),
+        "asinh" => floats(&f64::asinh),
+        "acosh" => floats(&f64::acosh),
+        "atanh" => floats(&f64::atanh),
+        "deg" => floats(&|v| v * 180.0 / std::f64::consts::PI),
+        "rad" => floats(&|v| v * std::f64::consts::PI / 180.0),
+        "sgn" => floats(&|v| {
             if v > 0.0 {
                 1.0
             } else if v < 0.0 {
@@ -55,176 +109,159 @@ pub(crate) fn call(query: &Query<'_>, function: &str, args: &[Expr], time: i64) 
             }
         }),
         "round" => {
-            let nearest = if args.len() > 1 { scalar(1)? } else { 1.0 };
-            let inverse = 1.0 / nearest;
-            map(&|v| (v * inverse + 0.5).floor() / inverse)
+            let nearest = if args.len() > 1 { scalar(1)? } else { frame.times().map(|_| 1.0).collect() };
+            let f = |sample: &Sample, step: usize| match sample {
+                Sample::Float(value) => {
+                    let inverse = 1.0 / nearest[step];
+                    Some(query.rounded((value * inverse + 0.5).floor() / inverse))
+                }
+                Sample::Histogram(_) => None,
+            };
+            map(query, vector(0)?, frame, &f)
         }
         "clamp" | "clamp_min" | "clamp_max" => {
-            let low = if function == "clamp_max" { f64::NEG_INFINITY } else { scalar(1)? };
-            let high = match function {
-                "clamp" => scalar(2)?,
-                "clamp_max" => scalar(1)?,
-                _ => f64::INFINITY,
+            let input = vector(0)?;
+            let bounds: Vec<Vec<f64>> = (1..args.len()).map(scalar).collect::<Outcome<_>>()?;
+            let f = |sample: &Sample, step: usize| match sample {
+                Sample::Float(value) => {
+                    let low = if function == "clamp_max" { f64::NEG_INFINITY } else { bounds[0][step] };
+                    let high = match function {
+                        "clamp" => bounds[1][step],
+                        "clamp_max" => bounds[0][step],
+                        _ => f64::INFINITY,
+                    };
+                    if high < low { None } else { Some(go_max(low, go_min(high, *value))) }
+                }
+                Sample::Histogram(_) => None,
             };
-            if high < low {
+            map(query, input, frame, &f)
+        }
+        "timestamp" | "start_timestamp" => {
+            let starts = function == "start_timestamp";
+            if starts && !query.start_times {
                 return vector(0).map(|_| Value::Vector(Vec::new()));
             }
-            map(&|v| go_max(low, go_min(high, v)))
-        }
-        "timestamp" => {
-            let found: Vector = match &args[0].kind {
-                ExprKind::VectorSelector(selector) => {
-                    // Prometheus forgets the offset here when there is an `@`.
-                    let mut selector = selector.clone();
-                    selector.offset = selector.offset.filter(|_| selector.at.is_none());
-                    query
-                        .newest(&selector, time)?
-                        .into_iter()
-                        .map(|(labels, at, _)| (labels, at as f64 / 1000.0))
-                        .collect()
-                }
-                _ => vector(0)?.into_iter().map(|(labels, _)| (labels, time as f64 / 1000.0)).collect(),
-            };
-            unique(found.into_iter().map(|(labels, value)| (nameless(labels), value)).collect())
+            if let ExprKind::VectorSelector(node) = &strip(&args[0]).kind {
+                let found = selector::times(query, node, frame, starts)?;
+                let seconds = |sample: &Sample, _: usize| match sample {
+                    Sample::Float(ms) => Some(ms / 1000.0),
+                    Sample::Histogram(_) => None,
+                };
+                return map(query, found, frame, &seconds);
+            }
+            let times: Vec<i64> = frame.times().collect();
+            let f = |_: &Sample, step: usize| (!starts).then(|| times[step] as f64 / 1000.0);
+            map(query, vector(0)?, frame, &f)
         }
         "minute" | "hour" | "day_of_week" | "day_of_month" | "day_of_year" | "days_in_month" | "month" | "year" => {
             if args.is_empty() {
-                let value = date(function, time.div_euclid(1000));
-                return Ok(Value::Vector(vec![(Set::new(), value)]));
+                // Cut towards zero, as Go divides.
+                let value = |time: i64| (time, Sample::Float(date::part(function, time / 1000)));
+                let samples = frame.times().map(value).collect();
+                return Ok(Value::Vector(vec![Series { labels: Set::new(), drops_name: false, samples }]));
             }
-            map(&|v| {
+            floats(&|v| {
                 // What has no date: the language does not say.
                 if v.is_nan() || v.abs() >= 1e11 {
                     query.ambiguous.set(true);
                     return f64::NAN;
                 }
-                date(function, v as i64)
+                date::part(function, v as i64)
             })
         }
-        "sort" | "sort_desc" => Ok(Value::Vector(vector(0)?)),
-        "absent" => {
-            Ok(Value::Vector(if vector(0)?.is_empty() { vec![(absent_labels(&args[0]), 1.0)] } else { vec![] }))
+        "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
+            if !frame.is_once() {
+                let text = "sort is ineffective for range queries since results are always ordered by labels";
+                // An end between steps makes a range of one step.
+                query.notes.add(format!("PromQL warning: {text}"), span, frame.last() > frame.start);
+            }
+            let labels = args[1..].iter().map(text).collect::<Outcome<Vec<_>>>()?;
+            order::sort(query, function, vector(0)?, &labels, frame).map(Value::Vector)
         }
-        "label_replace" => {
-            let text = |n: usize| query.text(&args[n]);
-            let (target, replacement, source, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
-            let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|e| e.to_string())?;
-            let replace = |(mut labels, value): (Set, f64)| {
-                let found = labels.get(&source).cloned().unwrap_or_default();
-                let mut captures = regex.create_captures();
-                regex.captures(&found, &mut captures);
-                if captures.is_match() {
-                    let mut new = String::new();
-                    captures.interpolate_string_into(&found, &replacement, &mut new);
-                    set(&mut labels, &target, new);
+        "absent" => Ok(Value::Vector(absent(&vector(0)?, &args[0], frame, false))),
+        "info" => info::info(query, args, frame).map(Value::Vector),
+        "label_replace" | "label_join" => {
+            let texts = args[1..].iter().map(text).collect::<Outcome<Vec<_>>>()?;
+            let rewrite = if function == "label_replace" { replacement(&texts)? } else { joint(&texts)? };
+            let mut series = vector(0)?;
+            for one in &mut series {
+                if let Some(value) = rewrite(&one.labels) {
+                    if value.is_empty() {
+                        one.labels.remove(texts[0]);
+                    } else {
+                        one.labels.insert(texts[0].to_owned(), value);
+                    }
+                    one.drops_name &= texts[0] != METRIC_NAME;
                 }
-                (labels, value)
-            };
-            unique(vector(0)?.into_iter().map(replace).collect())
+            }
+            query.merged(series).map(Value::Vector)
         }
-        "label_join" => {
-            let texts = (1..args.len()).map(|n| query.text(&args[n])).collect::<Outcome<Vec<_>>>()?;
-            let join = |(mut labels, value): (Set, f64)| {
-                let parts: Vec<String> =
-                    texts[2..].iter().map(|name| labels.get(name).cloned().unwrap_or_default()).collect();
-                set(&mut labels, &texts[0], parts.join(&texts[1]));
-                (labels, value)
-            };
-            unique(vector(0)?.into_iter().map(join).collect())
-        }
+        "histogram_count" => histograms(&|h| h.count),
+        "histogram_sum" => histograms(&|h| h.sum),
+        "histogram_avg" => histograms(&|h| h.sum / h.count),
+        "histogram_stdvar" => histograms(&buckets::variance),
+        "histogram_stddev" => histograms(&|h| buckets::variance(h).sqrt()),
         "histogram_quantile" => {
-            let phi = scalar(0)?;
-            unique(
-                buckets(vector(1)?)
-                    .into_iter()
-                    .map(|(l, b)| (l, query.rounded(bucket_quantile(query, phi, b))))
-                    .collect(),
-            )
+            let (phi, input) = (scalar(0)?, vector(1)?);
+            let series = query.each_step(frame, |step, time| {
+                check_quantile(query, phi[step], &args[0]);
+                let split = classic::split(query, at(&input, time), place(&args[1]));
+                Ok(classic::quantiles(query, &split, phi[step], place(&args[1]), time))
+            });
+            series.map(Value::Vector)
+        }
+        "histogram_quantiles" => {
+            let (input, label) = (vector(0)?, text(&args[1])?);
+            let phis: Vec<Vec<f64>> = (2..args.len()).map(scalar).collect::<Outcome<_>>()?;
+            let series = query.each_step(frame, |step, time| {
+                let split = classic::split(query, at(&input, time), place(&args[0]));
+                let mut out: Vec<Element> = Vec::new();
+                for (phi, arg) in phis.iter().zip(&args[2..]) {
+                    check_quantile(query, phi[step], arg);
+                    let mut of_phi = classic::quantiles(query, &split, phi[step], place(&args[0]), time);
+                    for element in &mut of_phi {
+                        element.labels.insert(label.to_owned(), open_metrics(phi[step]));
+                    }
+                    out.extend(of_phi);
+                }
+                Ok(out)
+            });
+            series.map(Value::Vector)
         }
         "histogram_fraction" => {
-            let (lower, upper) = (scalar(0)?, scalar(1)?);
-            let fraction = |b| query.moved(bucket_fraction(lower, upper, b), 1e-15);
-            unique(buckets(vector(2)?).into_iter().map(|(l, b)| (l, fraction(b))).collect())
+            let (lower, upper, input) = (scalar(0)?, scalar(1)?, vector(2)?);
+            let series = query.each_step(frame, |step, time| {
+                let split = classic::split(query, at(&input, time), place(&args[2]));
+                Ok(classic::fractions(query, &split, lower[step], upper[step], place(&args[2])))
+            });
+            series.map(Value::Vector)
         }
-        other => Err(format!("{other}() is not compared")),
+        other => Err(format!("{other}() is not known")),
     }
 }
 
-/// Functions over range vectors; `None` for all others.
-fn over_range(query: &Query<'_>, function: &str, args: &[Expr], time: i64) -> Option<Outcome<Value>> {
-    let over = |n: usize, f: &windows::OfWindow| {
-        let keep = matches!(function, "last_over_time" | "first_over_time");
-        Some(query.over_windows(&args[n], time, keep, f))
-    };
-    let values = |f: &dyn Fn(&[f64]) -> f64| {
-        over(0, &|points, _| Some(query.rounded(f(&points.iter().map(|(_, v)| *v).collect::<Vec<_>>()))))
-    };
-    match function {
-        "rate" => over(0, &|p, w| windows::extrapolated(p, w, true, true).map(|v| query.rounded(v))),
-        "increase" => over(0, &|p, w| windows::extrapolated(p, w, true, false).map(|v| query.rounded(v))),
-        "delta" => over(0, &|p, w| windows::extrapolated(p, w, false, false).map(|v| query.rounded(v))),
-        "irate" => over(0, &|p, _| windows::instant(p, true).map(|v| query.rounded(v))),
-        "idelta" => over(0, &|p, _| windows::instant(p, false).map(|v| query.rounded(v))),
-        "changes" => over(0, &|p, _| windows::changes(p)),
-        "resets" => over(0, &|p, _| windows::resets(p)),
-        "deriv" => over(0, &|p, _| {
-            windows::regression(p, p[0].0).map(|(slope, _)| query.moved(slope, windows::slope_error(p, slope)))
-        }),
-        "predict_linear" => {
-            let ahead = match query.scalar(&args[1], time) {
-                Ok(ahead) => ahead,
-                Err(e) => return Some(Err(e)),
-            };
-            over(0, &|p, w| {
-                windows::regression(p, w.time).map(|(slope, now)| {
-                    // The line is followed from the samples to the time ahead.
-                    let way = ((w.time - p[0].0) as f64 / 1000.0 + ahead).abs();
-                    query.moved(slope * ahead + now, windows::slope_error(p, slope) * way + now.abs() * 1e-14)
-                })
-            })
-        }
-        "double_exponential_smoothing" => {
-            let (sf, tf) = match (query.scalar(&args[1], time), query.scalar(&args[2], time)) {
-                (Ok(sf), Ok(tf)) => (sf, tf),
-                _ => return Some(Err("factor".to_owned())),
-            };
-            over(0, &|p, _| windows::smoothed(p, sf, tf).map(|v| query.moved(v, 1e-13 * v.abs())))
-        }
-        "count_over_time" => values(&|v| v.len() as f64),
-        "sum_over_time" => values(&|v| windows::sum(v.iter().copied())),
-        "avg_over_time" => values(&windows::average),
-        "min_over_time" => values(&|v| windows::extreme(v, false)),
-        "max_over_time" => values(&|v| windows::extreme(v, true)),
-        "stddev_over_time" => values(&|v| windows::spread(query, v).sqrt()),
-        "stdvar_over_time" => values(&|v| windows::spread(query, v)),
-        "mad_over_time" => values(&windows::deviation),
-        "present_over_time" => values(&|_| 1.0),
-        "first_over_time" => values(&|v| v[0]),
-        "last_over_time" => values(&|v| v[v.len() - 1]),
-        "ts_of_first_over_time" => over(0, &|p, _| p.first().map(|(t, _)| *t as f64 / 1000.0)),
-        "ts_of_last_over_time" => over(0, &|p, _| p.last().map(|(t, _)| *t as f64 / 1000.0)),
-        "ts_of_max_over_time" => over(0, &|p, _| Some(windows::time_of_extreme(p, true))),
-        "ts_of_min_over_time" => over(0, &|p, _| Some(windows::time_of_extreme(p, false))),
-        "quantile_over_time" => {
-            let phi = match query.scalar(&args[0], time) {
-                Ok(phi) => phi,
-                Err(e) => return Some(Err(e)),
-            };
-            over(1, &|p, _| Some(query.rounded(windows::quantile(phi, &p.iter().map(|(_, v)| *v).collect::<Vec<_>>()))))
-        }
-        "absent_over_time" => Some(query.matrix(&args[0], time).map(|matrix| {
-            Value::Vector(if matrix.series.is_empty() { vec![(absent_labels(&args[0]), 1.0)] } else { vec![] })
-        })),
-        _ => None,
+fn check_quantile(query: &Query<'_>, phi: f64, arg: &Expr) {
+    if !(0.0..=1.0).contains(&phi) {
+        query.notes.warn(format!("quantile value should be between 0 and 1, got {}", shortest(phi)), place(arg));
     }
 }
 
-fn set(labels: &mut Set, name: &str, value: String) {
-    if value.is_empty() {
-        labels.remove(name);
-    } else {
-        labels.insert(name.to_owned(), value);
-    }
+/// A function of one element; `None` leaves it out. Names go.
+fn map(
+    query: &Query<'_>,
+    input: Vec<Series>,
+    frame: Frame,
+    f: &dyn Fn(&Sample, usize) -> Option<f64>,
+) -> Outcome<Value> {
+    let series = query.each_step(frame, |step, time| {
+        let elements = at(&input, time).into_iter().filter_map(|mut element| {
+            element.sample = Sample::Float(f(&element.sample, step)?);
+            query.drop_name(&mut element.labels, &mut element.drops_name);
+            Some(element)
+        });
+        Ok(elements.collect())
+    });
+    series.map(Value::Vector)
 }
 
 /// Go's: an infinity of the right sign wins over NaN, NaN over all else.
@@ -242,17 +279,29 @@ fn go_min(a: f64, b: f64) -> f64 {
     -go_max(-a, -b)
 }
 
+/// 1 at the steps at which nothing is there.
+fn absent(series: &[Series], arg: &Expr, frame: Frame, drops_name: bool) -> Vec<Series> {
+    let missing = frame.times().filter(|time| series.iter().all(|one| !one.samples.contains_key(time)));
+    let samples: std::collections::BTreeMap<_, _> = missing.map(|time| (time, Sample::Float(1.0))).collect();
+    if samples.is_empty() {
+        return Vec::new();
+    }
+    vec![Series { labels: absent_labels(arg), drops_name, samples }]
+}
+
 /// The labels that the matchers fix.
 fn absent_labels(expr: &Expr) -> Set {
-    let (ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. }) = &expr.kind else {
+    let (ExprKind::VectorSelector(selector) | ExprKind::MatrixSelector { selector, .. }) = &strip(expr).kind else {
         return Set::new();
     };
     let (mut fixed, mut seen) = (Set::new(), BTreeSet::new());
     for matcher in selector.matchers.iter().filter(|m| *m.name != *METRIC_NAME) {
         let first = !seen.contains(&*matcher.name);
         if matcher.op == MatchOp::Equal && first {
-            set(&mut fixed, &matcher.name, matcher.value.to_string());
             seen.insert(matcher.name.to_string());
+            if !matcher.value.is_empty() {
+                fixed.insert(matcher.name.to_string(), matcher.value.to_string());
+            }
         } else {
             fixed.remove(&*matcher.name);
         }
@@ -260,139 +309,34 @@ fn absent_labels(expr: &Expr) -> Set {
     fixed
 }
 
-/// Classic histograms of a vector: buckets by bound, for each set of other labels.
-fn buckets(vector: Vector) -> Vec<(Set, Vec<(f64, f64)>)> {
-    let mut histograms: BTreeMap<Set, Vec<(f64, f64)>> = BTreeMap::new();
-    for (mut labels, count) in vector {
-        let bound = labels.remove("le").and_then(|le| le.parse::<f64>().ok());
-        if let Some(bound) = bound {
-            // Histograms of different names are different histograms here; their names are dropped only then.
-            histograms.entry(labels).or_default().push((bound, count));
-        }
+/// The new value of a label, if it gets one; empty takes it away.
+type Rewrite<'t> = Box<dyn Fn(&Set) -> Option<String> + 't>;
+
+fn replacement<'t>(texts: &[&'t str]) -> Outcome<Rewrite<'t>> {
+    let [target, replacement, source, pattern] = *texts else { return Err("label_replace has five".to_owned()) };
+    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|e| e.to_string())?;
+    if target.is_empty() {
+        return Err("invalid destination label name".to_owned());
     }
-    let mut out: Vec<_> = histograms.into_iter().map(|(labels, buckets)| (nameless(labels), buckets)).collect();
-    for (_, buckets) in &mut out {
-        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut merged: Vec<(f64, f64)> = Vec::new();
-        for (bound, count) in buckets.drain(..) {
-            match merged.last_mut() {
-                Some(last) if last.0 == bound => last.1 += count,
-                _ => merged.push((bound, count)),
-            }
-        }
-        *buckets = merged;
-    }
-    out
+    Ok(Box::new(move |labels: &Set| {
+        let found = labels.get(source).cloned().unwrap_or_default();
+        let mut captures = regex.create_captures();
+        regex.captures(&found, &mut captures);
+        captures.is_match().then(|| {
+            let mut new = String::new();
+            captures.interpolate_string_into(&found, replacement, &mut new);
+            new
+        })
+    }))
 }
 
-fn bucket_quantile(query: &Query<'_>, phi: f64, mut buckets: Vec<(f64, f64)>) -> f64 {
-    if phi.is_nan() {
-        return f64::NAN;
+fn joint<'t>(texts: &[&'t str]) -> Outcome<Rewrite<'t>> {
+    let (names, separator) = (texts[2..].to_vec(), texts[1]);
+    if texts[0].is_empty() || names.contains(&"") {
+        return Err("invalid label name".to_owned());
     }
-    if phi < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if phi > 1.0 {
-        return f64::INFINITY;
-    }
-    if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
-        return f64::NAN;
-    }
-    // Among NaN nothing can be found, and it is open what is.
-    if buckets.iter().any(|(_, count)| count.is_nan()) {
-        query.ambiguous.set(true);
-        return f64::NAN;
-    }
-    // Counts never fall from bucket to bucket, and do not rise by rounding errors.
-    let mut highest = buckets[0].1;
-    for (_, count) in &mut buckets[1..] {
-        let close = (*count - highest).abs() / (count.abs() + highest.abs()).min(f64::MAX) < 1e-12;
-        if *count < highest || close {
-            *count = highest;
-        } else if *count != highest {
-            highest = *count;
-        }
-    }
-    let last = buckets.len() - 1;
-    let observations = buckets[last].1;
-    if buckets.len() < 2 || observations == 0.0 {
-        return f64::NAN;
-    }
-    let rank = phi * observations;
-    let index = buckets[..last].partition_point(|(_, count)| *count < rank);
-    if index == last {
-        return buckets[last - 1].0;
-    }
-    if index == 0 && buckets[0].0 <= 0.0 {
-        return buckets[0].0;
-    }
-    let (begin, below) = if index == 0 { (0.0, 0.0) } else { buckets[index - 1] };
-    let (end, count) = buckets[index];
-    begin + (end - begin) * ((rank - below) / (count - below))
-}
-
-fn bucket_fraction(lower: f64, upper: f64, buckets: Vec<(f64, f64)>) -> f64 {
-    let Some((f64::INFINITY, total)) = buckets.last().copied() else { return f64::NAN };
-    if total == 0.0 || lower.is_nan() || upper.is_nan() {
-        return f64::NAN;
-    }
-    if lower >= upper {
-        return 0.0;
-    }
-    // The cumulative count at a value: linear inside a bucket, flat in those without end.
-    let rank = |value: f64| {
-        let mut begin = if buckets[0].0 <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
-        let mut below = 0.0;
-        for (end, count) in &buckets {
-            if value <= begin {
-                return below;
-            }
-            if value < *end {
-                return if begin == f64::NEG_INFINITY {
-                    *count
-                } else {
-                    below + (count - below) * (value - begin) / (end - begin)
-                };
-            }
-            (begin, below) = (*end, *count);
-        }
-        total
-    };
-    let rank = |value: f64| {
-        let rank = rank(value);
-        if rank > total { total } else { rank }
-    };
-    (rank(upper) - rank(lower)) / total
-}
-
-/// Parts of a UTC date, by counting days.
-fn date(part: &str, unix: i64) -> f64 {
-    let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let days = unix.div_euclid(86_400);
-    let (mut year, mut day) = (1970, days);
-    while day < 0 {
-        year -= 1;
-        day += if leap(year) { 366 } else { 365 };
-    }
-    while day >= if leap(year) { 366 } else { 365 } {
-        day -= if leap(year) { 366 } else { 365 };
-        year += 1;
-    }
-    let day_of_year = day + 1;
-    let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while day >= lengths[month] {
-        day -= lengths[month];
-        month += 1;
-    }
-    (match part {
-        "minute" => unix.rem_euclid(3600) / 60,
-        "hour" => unix.rem_euclid(86_400) / 3600,
-        "day_of_week" => (days + 4).rem_euclid(7),
-        "day_of_month" => day + 1,
-        "day_of_year" => day_of_year,
-        "days_in_month" => lengths[month],
-        "month" => month as i64 + 1,
-        _ => year,
-    }) as f64
+    Ok(Box::new(move |labels: &Set| {
+        let parts: Vec<&str> = names.iter().map(|name| labels.get(*name).map_or("", String::as_str)).collect();
+        Some(parts.join(separator))
+    }))
 }
