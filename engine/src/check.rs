@@ -10,13 +10,14 @@ use varve_model::Labels;
 use varve_vfs::{Env, Open};
 use varve_wal::{FileHeader, Header};
 
+use crate::deletion::DeletionSpec;
 use crate::engine::TOPIC;
 use crate::error::{Error, Result};
 use crate::manifest::catalog::Replay;
 use crate::manifest::{edit, store};
 use crate::open::{Layout, lock, segment_name};
 use crate::record::metrics::Decoder;
-use crate::record::{KIND_MANIFEST, KIND_METRICS, Rows};
+use crate::record::{KIND_DELETION, KIND_MANIFEST, KIND_METRICS, Rows};
 use crate::segment::{BlockCache, Segment};
 use crate::status::Damage;
 
@@ -82,6 +83,11 @@ fn check_records(env: &Env, layout: &Layout<'_>, damages: &mut Vec<Damage>) -> R
             let mut rows = Rows::default();
             let mut bad = Vec::new();
             each_batch(env, &path, &mut |header, payload| {
+                if header.record.kind == KIND_DELETION
+                    && let Err(error) = DeletionSpec::from_record(payload)
+                {
+                    bad.push((header.base_offset, error));
+                }
                 if header.record.kind == KIND_METRICS {
                     let tenant = varve_model::TenantId(header.record.tenant);
                     if let Err(error) = decoder.decode(payload, tenant, &mut |_, _| 0, Some(&mut rows)) {
@@ -127,6 +133,18 @@ pub fn dump(env: &Env, path: &Path, out: &mut dyn io::Write) -> Result<()> {
                     Err(error) => writeln!(out, "record at offset {}: {error}", header.base_offset),
                 }
             }
+            KIND_DELETION => match DeletionSpec::from_record(payload) {
+                Ok(spec) => {
+                    let (offset, tenant, range) = (header.base_offset, header.record.tenant, spec.range);
+                    let matchers = &spec.matchers;
+                    writeln!(
+                        out,
+                        "deletion at offset {offset}: tenant {tenant} {matchers:?} {}..={}",
+                        range.min, range.max
+                    )
+                }
+                Err(error) => writeln!(out, "deletion at offset {}: {error}", header.base_offset),
+            },
             KIND_MANIFEST => match edit::decode(payload) {
                 Ok(edits) => {
                     edits.iter().try_for_each(|edit| writeln!(out, "edit at offset {}: {edit:?}", header.base_offset))

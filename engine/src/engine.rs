@@ -13,7 +13,7 @@
 //! * One step a shard at a time; a step that failed is tried again after a pause.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_model::write::Metadata;
@@ -77,6 +77,9 @@ pub(crate) struct Work {
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) expiries: AtomicU64,
+    pub(crate) cleanings: AtomicU64,
+    /// Whether what deletions hide is to be removed from segments now.
+    pub(crate) cleaning: AtomicBool,
     pub(crate) failures: AtomicU64,
 }
 
@@ -136,6 +139,8 @@ impl Inner {
                 flushes: AtomicU64::new(0),
                 compactions: AtomicU64::new(0),
                 expiries: AtomicU64::new(0),
+                cleanings: AtomicU64::new(0),
+                cleaning: AtomicBool::new(false),
                 failures: AtomicU64::new(0),
             },
             manifest: Mutex::new(parts.manifest),
@@ -286,6 +291,17 @@ impl Engine {
         self.inner.flush_requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Asks that what deletions hide is removed from segments: steps named `clean` do it, until
+    /// [`Engine::deletions`] is 0. Deletions that heads wait for a flush with go with it.
+    pub fn clean_tombstones(&self) {
+        self.inner.work.cleaning.store(true, Ordering::Relaxed);
+    }
+
+    /// Deletions whose samples are hidden but still in segments.
+    pub fn deletions(&self) -> usize {
+        self.inner.state.load().version.deletions.len()
+    }
+
     /// Keeps metadata of metric families, the last one of a family; durable when it returns. Families beyond the limit
     /// are left out.
     pub fn put_metadata(&self, tenant: TenantId, metadata: &[Metadata]) -> Result<()> {
@@ -385,7 +401,9 @@ impl Engine {
             ("flush", work.flushes.load(Ordering::Relaxed)),
             ("compact", work.compactions.load(Ordering::Relaxed)),
             ("expire", work.expiries.load(Ordering::Relaxed)),
+            ("clean", work.cleanings.load(Ordering::Relaxed)),
         ];
+        status.deletions = state.version.deletions.len() as u64;
         status.steps_failed = work.failures.load(Ordering::Relaxed);
         status
     }

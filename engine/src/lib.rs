@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod codec;
+pub mod deletion;
 pub mod engine;
 pub mod error;
 mod head;
@@ -28,6 +29,7 @@ mod tenants;
 pub mod write;
 
 pub use check::{check, dump};
+pub use deletion::DeletionSpec;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use settings::EngineSettings;

@@ -11,6 +11,7 @@ use varve_model::{Limits, Millis};
 use varve_vfs::{Env, Lock};
 use varve_wal::{Log, LogSettings, Offset, PartitionId, TopicName, TopicSettings};
 
+use crate::deletion::Deletion;
 use crate::engine::{Inner, Parts, TOPIC};
 use crate::error::{Error, Result};
 use crate::head::Head;
@@ -134,7 +135,10 @@ pub(crate) fn open(
     {
         recovery.reports.push(format!("the lost segments are still in the manifest: {error}"));
     }
-    let version = version.with(Vec::new(), &[], None);
+    let mut version = version.with(Vec::new(), &[], None);
+    for ((partition, offset), (tenant, spec)) in &catalog.deletions {
+        version = version.with_deletion(Arc::new(Deletion::new(*partition, *offset, *tenant, spec.clone())));
+    }
     for live in &version.segments {
         for tenant in &live.segment.meta().tenants {
             tenants.get(tenant.tenant).saw(tenant.range.max);

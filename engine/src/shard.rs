@@ -17,13 +17,14 @@ use varve_model::write::{WriteExemplar, WriteSeries};
 use varve_model::{Histogram, Labels, Limits, Millis, RefusalReason, SeriesHash, TenantId, WriteBatch};
 use varve_wal::{FileId, From, Offset, PartitionId, PartitionWriter, RecordHeader};
 
+use crate::deletion::{Deletion, DeletionSpec};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::registry::{Known, Registry};
 use crate::head::table::SeriesTable;
 use crate::head::{FrozenHead, Head};
 use crate::record::metrics::{Decoder, Encoder, sound_start};
-use crate::record::{Entry, Exemplar, KIND_METRICS, Rows};
+use crate::record::{Entry, Exemplar, KIND_DELETION, KIND_METRICS, Rows};
 use crate::tenants::Tenant;
 use crate::write::{Applied, Refused, Write};
 
@@ -82,6 +83,8 @@ pub struct Shard {
     payload: Vec<u8>,
     /// Flush requests seen.
     flushes_seen: u64,
+    /// Series that deletions left without samples: in the table, but not shown to readers until they are written again.
+    hidden: BTreeSet<u32>,
 }
 
 /// The bounds on time that a write must keep.
@@ -114,7 +117,7 @@ struct Turn {
     /// histograms are the later ones.
     histograms: BTreeSet<u32>,
     /// Exemplars of the turn, by series and by tenant: they count for the limits.
-    exemplars: BTreeMap<u32, usize>,
+    exemplars: BTreeMap<u32, Vec<varve_model::Exemplar>>,
     tenant_exemplars: BTreeMap<TenantId, u32>,
 }
 
@@ -142,6 +145,7 @@ impl Shard {
             spare: Vec::new(),
             payload: Vec::new(),
             flushes_seen: 0,
+            hidden: BTreeSet::new(),
         }
     }
 
@@ -194,6 +198,92 @@ impl Shard {
         self.spare.truncate(4);
         self.freeze_if_due(now);
         result
+    }
+
+    /// Deletes the samples and exemplars in `spec.range` of the tenant's series in this shard that satisfy all matchers:
+    /// durable and hidden from every reader when it returns. What is written later stays.
+    /// [`Error::Limit`] when too many deletions wait for their samples to be removed.
+    pub fn delete(&mut self, tenant: TenantId, spec: &DeletionSpec, now: Millis) -> Result<()> {
+        let waiting =
+            self.inner.state.load().version.deletions.iter().filter(|d| d.partition == self.partition).count();
+        let (max, got) = (u64::from(self.inner.limits.deletions_max), waiting as u64 + 1);
+        if got > max {
+            return Err(Error::Limit { limit: "deletions", max, got, setting: "limits.deletions_max" });
+        }
+        let logged = self.log_deletion(tenant, spec, now);
+        if logged.is_err() {
+            self.encoder.forget();
+        }
+        let offset = logged?;
+        self.apply_deletion(Deletion::new(self.partition, offset, tenant, spec.clone()));
+        self.figures.watermark.store(self.next, Ordering::Release);
+        Ok(())
+    }
+
+    fn log_deletion(&mut self, tenant: TenantId, spec: &DeletionSpec, now: Millis) -> Result<u64> {
+        self.payload.clear();
+        spec.encode(&mut self.payload);
+        let file = self.writer.prepare(self.payload.len())?;
+        if self.file != Some(file) {
+            self.file = Some(file);
+            self.encoder.reset();
+        }
+        let header =
+            RecordHeader { tenant: tenant.0, kind: KIND_DELETION, records: 1, time_ms: now, ..RecordHeader::default() };
+        let Offset(offset) = self.writer.append(&header, &self.payload)?;
+        let Offset(next) = self.writer.sync()?;
+        self.next = next;
+        count(&self.figures.log_bytes_appended, self.payload.len() as u64);
+        count(&self.figures.syncs, 1);
+        Ok(offset)
+    }
+
+    /// Removes from the heads, hides in the segments; of the log this depends on the offset alone, so replay does the
+    /// same.
+    fn apply_deletion(&mut self, deletion: Deletion) {
+        let state = self.inner.state.load();
+        let Some(heads) = state.shards.get(self.partition as usize) else { return };
+        let known = self.registry.select(deletion.tenant, &deletion.spec.matchers);
+        let mut freed = 0;
+        for head in heads.all() {
+            for (id, _) in known.iter().filter(|(_, known)| known.born <= head.epoch) {
+                freed += head.remove(*id, deletion.spec.range);
+            }
+        }
+        self.inner.add_head_bytes(-freed);
+        // Heads that only an old snapshot holds count too: its reader still finds the series.
+        let held: Vec<Arc<Head>> =
+            self.older.iter().filter_map(Weak::upgrade).chain([Arc::clone(&self.live)]).collect();
+        let empty: Vec<u32> =
+            known.iter().map(|(id, _)| *id).filter(|id| held.iter().all(|head| head.lacks(*id))).collect();
+        self.registry.remove(&empty);
+        self.hidden.extend(empty);
+        let deletion = Arc::new(deletion);
+        self.inner.state.change(|state| {
+            let version = state.version.with_deletion(Arc::clone(&deletion));
+            let frozen = state.shards.get(self.partition as usize).map(|heads| heads.frozen.as_slice());
+            // One that hides nothing is not kept; its record stays in the log and says the same again.
+            if !version.idle_deletions(self.partition, frozen.unwrap_or_default()).contains(&deletion.offset) {
+                state.version = Arc::new(version);
+            }
+        });
+    }
+
+    /// Series that are written again are shown again.
+    fn unhide(&mut self, rows: &Rows) {
+        if self.hidden.is_empty() {
+            return;
+        }
+        let floats = rows.entries.iter().map(|entry| entry.series);
+        let others = rows.histograms.iter().map(|(series, ..)| *series);
+        for id in floats.chain(others).chain(rows.exemplars.iter().map(|exemplar| exemplar.series)) {
+            if self.hidden.remove(&id)
+                && let Some(slot) = self.table.slot_mut(id)
+            {
+                slot.visible = false;
+                self.new.push(id);
+            }
+        }
     }
 
     fn fail(&self, writes: &[Write], error: &Error) -> Vec<std::result::Result<Applied, Error>> {
@@ -312,19 +402,20 @@ impl Shard {
         }
         let exemplar = varve_model::Exemplar { labels, time: sent.time, value: sent.value };
         let held = &self.live.exemplars;
+        let waiting = turn.exemplars.entry(id).or_default();
         // Senders repeat the last one until there is a new one.
-        if held.contains(id, &exemplar) {
+        if held.contains(id, &exemplar) || waiting.contains(&exemplar) {
             return Ok(());
         }
-        let waiting = turn.exemplars.entry(id).or_default();
         let all = turn.tenant_exemplars.entry(tenant.id).or_default();
-        if held.of_series(id) + *waiting >= limits.exemplars_per_series_max as usize
+        if held.of_series(id) + waiting.len() >= limits.exemplars_per_series_max as usize
             || held.of_tenant(tenant.id) + *all >= limits.exemplars_per_tenant_max
         {
             return Err(RefusalReason::TooManyExemplars);
         }
-        (*waiting, *all) = (*waiting + 1, *all + 1);
         let labels = exemplar.labels.as_label_bytes().to_vec();
+        waiting.push(exemplar);
+        *all += 1;
         turn.bytes += labels.len() + 32;
         turn.rows.exemplars.push(Exemplar { series: id, time: sent.time, value: sent.value, labels });
         if turn.bytes > RECORD_BYTES_MAX {
@@ -491,6 +582,7 @@ impl Shard {
 
     /// Applies durable records in their order.
     fn apply(&mut self, records: &[Rows], now: Millis) {
+        records.iter().for_each(|rows| self.unhide(rows));
         self.show_new();
         for rows in records {
             let counts = self.live.apply(rows, now);
@@ -570,6 +662,9 @@ impl Shard {
             return;
         }
         self.registry.remove(&removed);
+        removed.iter().for_each(|id| {
+            self.hidden.remove(id);
+        });
         for owner in owners {
             self.tenant(owner).remove_series();
         }
@@ -596,6 +691,17 @@ impl Shard {
                 decoder.missed();
             }
             expected = Some(batch.offset.0 + u64::from(batch.header.records));
+            if batch.header.kind == KIND_DELETION && batch.offset.0 >= from {
+                match DeletionSpec::from_record(batch.payload) {
+                    Ok(spec) => {
+                        let tenant = TenantId(batch.header.tenant);
+                        self.apply_deletion(Deletion::new(self.partition, batch.offset.0, tenant, spec));
+                    }
+                    Err(error) => reports
+                        .push(format!("partition {}: deletion at offset {}: {error}", self.partition, batch.offset)),
+                }
+                self.next = batch.offset.0 + u64::from(batch.header.records);
+            }
             if batch.header.kind != KIND_METRICS {
                 continue;
             }
@@ -621,6 +727,7 @@ impl Shard {
                 }
             }
             if wanted {
+                self.unhide(&rows);
                 self.show_new();
                 let counts = self.live.apply(&rows, now);
                 self.inner.add_head_bytes(counts.bytes);

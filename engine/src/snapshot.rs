@@ -14,12 +14,14 @@ use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use varve_model::{Column, Exemplar, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
 
+use crate::deletion::Hidden;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::head::registry::{Known, Registry};
 use crate::index::Texts;
 use crate::segment::ReadScratch;
+use crate::segment::exemplars::Entry;
 use crate::state::{Heads, LiveSegment, State};
 use crate::status::Cardinality;
 use crate::step::merge::overlay;
@@ -37,7 +39,7 @@ pub struct Snapshot {
 /// Where a part of a series lies.
 #[derive(Debug)]
 enum Source {
-    Segment(Arc<LiveSegment>),
+    Segment(Arc<LiveSegment>, Hidden),
     Head(Arc<Head>),
 }
 
@@ -133,6 +135,30 @@ impl Snapshot {
         std::iter::once(tenant).chain(owner)
     }
 
+    /// What deletions hide in a segment.
+    fn hidden_in(&self, live: &LiveSegment) -> Result<Hidden> {
+        let deletions = &self.state.version.deletions;
+        if deletions.is_empty() { Ok(Hidden::default()) } else { Hidden::of(deletions, live) }
+    }
+
+    /// The series of a segment that match and that deletions leave something of in `range`; `None` when no deletion
+    /// concerns the segment, which is the rule.
+    fn left_in(
+        &self,
+        live: &LiveSegment,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Option<RoaringBitmap>> {
+        let hidden = self.hidden_in(live)?;
+        if hidden.is_empty() {
+            return Ok(None);
+        }
+        let seen = live.entry.range.intersection(&range);
+        let ids = live.segment.select_ids(tenant, matchers, range)?;
+        Ok(Some(ids.iter().filter(|id| !hidden.hides(*id, seen)).collect()))
+    }
+
     /// The series that satisfy all matchers and have samples around `range`, each label set once.
     /// [`crate::Error::Limit`] when there are more than `series_max`.
     pub fn select(
@@ -196,6 +222,11 @@ impl Snapshot {
             for tenant in tenants.clone() {
                 ids.extend(segment.select(tenant, matchers, range)?);
             }
+            let hidden = self.hidden_in(live)?;
+            if !hidden.is_empty() {
+                let seen = live.entry.range.intersection(&range);
+                ids.retain(|id| !hidden.hides(*id, seen));
+            }
             if !ids.is_empty() && known_by_hash.is_empty() {
                 known_by_hash.reserve(known.len(), |&at| hash_of(at).low());
                 for at in 0..known.len() as u32 {
@@ -205,7 +236,7 @@ impl Snapshot {
             if ids.is_empty() {
                 continue;
             }
-            joining.selection.sources.push(Source::Segment(Arc::clone(live)));
+            joining.selection.sources.push(Source::Segment(Arc::clone(live), hidden));
             let mut scratch = ReadScratch::default();
             for id in ids {
                 let hash = segment.hash_with(&mut scratch, id)?;
@@ -237,7 +268,9 @@ impl Snapshot {
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
-                    lists.push(if matchers.is_empty() {
+                    lists.push(if let Some(ids) = self.left_in(live, tenant, matchers, range)? {
+                        listed(&live.segment.label_names_of(tenant, &ids)?)
+                    } else if matchers.is_empty() {
                         live.segment.all_label_names(tenant, range)?
                     } else {
                         listed(&live.segment.label_names(tenant, matchers, range)?)
@@ -264,7 +297,9 @@ impl Snapshot {
         for (partition, (heads, registry)) in self.state.shards.iter().zip(self.registries.iter()).enumerate() {
             for tenant in self.seen_by(tenant) {
                 for live in self.state.version.of(partition as u32) {
-                    lists.push(if matchers.is_empty() {
+                    lists.push(if let Some(ids) = self.left_in(live, tenant, matchers, range)? {
+                        listed(&live.segment.label_values_of(tenant, name, &ids)?)
+                    } else if matchers.is_empty() {
                         live.segment.all_label_values(tenant, name, range)?
                     } else {
                         listed(&live.segment.label_values(tenant, name, matchers, range)?)
@@ -293,8 +328,12 @@ impl Snapshot {
             for tenant in self.seen_by(tenant) {
                 let overlap = |live: &&Arc<LiveSegment>| live.entry.range.overlaps(&range);
                 for live in self.state.version.of(partition as u32).filter(overlap) {
-                    let mut add = |entry: crate::segment::exemplars::Entry| {
-                        found.entry(entry.labels).or_default().extend(entry.exemplars);
+                    let hidden = self.hidden_in(live)?;
+                    let mut add = |mut entry: Entry| {
+                        hidden.cut_exemplars(tenant, &entry.labels, &mut entry.exemplars);
+                        if !entry.exemplars.is_empty() {
+                            found.entry(entry.labels).or_default().extend(entry.exemplars);
+                        }
                     };
                     live.segment.exemplars(tenant, selectors, range, &mut add)?;
                 }
@@ -449,10 +488,13 @@ impl Selection {
         for (number, (source, id)) in self.parts(index).enumerate() {
             let into = if number == 0 { &mut *column } else { &mut scratch.later };
             match source {
-                Source::Segment(live) if live.entry.range.overlaps(&range) => {
+                Source::Segment(live, hidden) if live.entry.range.overlaps(&range) => {
                     live.segment.read_with(&mut scratch.read, id, range, into)?;
+                    if !hidden.is_empty() {
+                        hidden.cut(id, into);
+                    }
                 }
-                Source::Segment(_) => {}
+                Source::Segment(..) => {}
                 Source::Head(head) => head.read(id, range, into),
             }
             if number > 0 {
@@ -473,7 +515,7 @@ impl Selection {
         // An earlier part that reaches behind it would be newer.
         for (source, id) in parts {
             let newest = match source {
-                Source::Segment(live) => live.entry.range.max,
+                Source::Segment(live, _) => live.entry.range.max,
                 Source::Head(head) => head.newest(id)?.0,
             };
             if newest > time {

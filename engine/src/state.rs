@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::deletion::Deletion;
 use crate::head::{FrozenHead, Head};
 use crate::manifest::SegmentEntry;
 use crate::segment::Segment;
@@ -37,13 +38,16 @@ pub(crate) struct Version {
     pub(crate) applied: BTreeMap<u32, u64>,
     /// Live segments that could not be read when the directory was opened.
     pub(crate) unreadable: Vec<SegmentEntry>,
+    /// Deletions that some segment may need, in order of partition, then offset.
+    pub(crate) deletions: Vec<Arc<Deletion>>,
 }
 
 impl Version {
     /// This version with changes.
     pub(crate) fn with(&self, add: Vec<Arc<LiveSegment>>, remove: &[u64], applied: Option<(u32, u64)>) -> Version {
         let mut next = self.clone();
-        next.segments.retain(|live| !remove.contains(&live.entry.id));
+        let replaced = |id: u64| remove.contains(&id) || add.iter().any(|live| live.entry.id == id);
+        next.segments.retain(|live| !replaced(live.entry.id));
         next.segments.extend(add);
         next.segments.sort_by_key(|live| {
             let entry = &live.entry;
@@ -53,6 +57,30 @@ impl Version {
             next.applied.insert(partition, offset);
         }
         next
+    }
+
+    /// This version with one more deletion.
+    pub(crate) fn with_deletion(&self, deletion: Arc<Deletion>) -> Version {
+        let mut next = self.clone();
+        next.deletions.push(deletion);
+        next.deletions.sort_by_key(|deletion| (deletion.partition, deletion.offset));
+        next
+    }
+
+    /// The deletions of a partition that no segment of this version needs; `frozen` are the heads that will become
+    /// segments, which may have been read before the deletion was applied to them.
+    pub(crate) fn idle_deletions(&self, partition: u32, frozen: &[Arc<FrozenHead>]) -> Vec<u64> {
+        let own = self.deletions.iter().filter(|deletion| deletion.partition == partition);
+        let unreadable = |deletion: &Deletion| {
+            let of = self.unreadable.iter().filter(|entry| entry.partition == partition);
+            of.into_iter().any(|entry| deletion.offset >= entry.clean)
+        };
+        let needed = |deletion: &Deletion| {
+            self.of(partition).any(|live| deletion.concerns(live))
+                || unreadable(deletion)
+                || frozen.iter().any(|frozen| frozen.end <= deletion.offset)
+        };
+        own.filter(|deletion| !needed(deletion)).map(|deletion| deletion.offset).collect()
     }
 
     /// The live segments of a partition, in order of offsets: later ones win.

@@ -27,6 +27,8 @@ pub struct EngineStatus {
     pub quarantined: u64,
     /// Steps run since the engine was opened, by name.
     pub steps: Vec<(&'static str, u64)>,
+    /// Deletions whose samples are hidden but still in segments.
+    pub deletions: u64,
     /// Steps that failed since the engine was opened.
     pub steps_failed: u64,
     /// Log files over all topics.

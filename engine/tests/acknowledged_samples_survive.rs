@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use varve_engine::{Engine, EngineSettings, Shard, Snapshot, Write, route};
-use varve_model::{Column, Histogram, Labels, Limits, TenantId, TenantName, TimeRange, WriteBatch};
+use varve_engine::{DeletionSpec, Engine, EngineSettings, Shard, Snapshot, Write, route};
+use varve_model::{Column, Histogram, Labels, Limits, MatchOp, Matcher, TenantId, TenantName, TimeRange, WriteBatch};
 use varve_vfs::Nanos;
 use varve_vfs::fault::{Fault, Faults};
 use varve_vfs::sim::{Random, SimClock, SimVfs};
@@ -28,11 +28,20 @@ const DIR: &str = "/data";
 enum Value {
     Float(u64),
     Histogram(u64),
+    /// What a deletion leaves.
+    Deleted,
+}
+
+impl Value {
+    /// What a reader finds.
+    fn found(self) -> Option<Value> {
+        (self != Value::Deleted).then_some(self)
+    }
 }
 
 /// The start timestamp that is written beside a value: some have none, some have one of their own, many share one.
 fn start_of(value: Value) -> i64 {
-    let (Value::Float(bits) | Value::Histogram(bits)) = value;
+    let (Value::Float(bits) | Value::Histogram(bits)) = value else { return 0 };
     match bits % 5 {
         0 => 0,
         1 => START - (bits % 1_000_000) as i64,
@@ -44,8 +53,15 @@ fn start_of(value: Value) -> i64 {
 type Writes = Vec<(Value, bool)>;
 type Key = (u32, u64);
 
-/// Time, value and trace of an exemplar; whether it was acknowledged.
-type Exemplars = BTreeMap<(i64, u64, u64), bool>;
+/// Whether an exemplar is seen in this life, and whether it is certain to be seen in the next.
+#[derive(Clone, Copy, Default, Debug)]
+struct Fate {
+    seen: bool,
+    certain: bool,
+}
+
+/// Exemplars of a series by time, value and trace.
+type Exemplars = BTreeMap<(i64, u64, u64), Fate>;
 
 /// What a batch says: samples, and exemplars by series.
 struct Said {
@@ -242,8 +258,61 @@ impl World {
                     writes.push((value, answer.is_ok()));
                 }
                 for (series, exemplar) in said.exemplars {
-                    *self.model.exemplars.entry((name, series)).or_default().entry(exemplar).or_default() |=
-                        answer.is_ok();
+                    let fate = self.model.exemplars.entry((name, series)).or_default().entry(exemplar).or_default();
+                    if answer.is_ok() {
+                        *fate = Fate { seen: true, certain: true };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes some series of a tenant, over all times or some.
+    fn delete(&mut self, life: &mut Life) {
+        let now = now(&self.clock);
+        let tenants: Vec<(TenantId, u32)> = self.model.tenants.iter().map(|(id, name)| (*id, *name)).collect();
+        if tenants.is_empty() {
+            return;
+        }
+        let (tenant, name) = tenants[self.random.below(tenants.len() as u64) as usize];
+        let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value, 1 << 20).unwrap();
+        let some = self.random.below(SERIES).to_string();
+        let matchers = match self.random.below(4) {
+            0 => vec![matcher(MatchOp::Equal, "__name__", "up")],
+            1 => vec![matcher(MatchOp::Equal, "instance", &some)],
+            2 => vec![matcher(MatchOp::Equal, "zone", "b"), matcher(MatchOp::Regex, "instance", "[0-9]")],
+            _ => vec![matcher(MatchOp::NotEqual, "__name__", "up"), matcher(MatchOp::NotRegex, "instance", "1.*")],
+        };
+        let range = match self.random.below(3) {
+            0 => TimeRange::ALL,
+            1 => TimeRange { min: self.draw_time(), max: i64::MAX },
+            _ => {
+                let (a, b) = (self.draw_time(), self.draw_time());
+                TimeRange { min: a.min(b), max: a.max(b) }
+            }
+        };
+        let spec = DeletionSpec { matchers, range };
+        let partitions = life.engine.partitions();
+        for shard in &mut life.shards {
+            let done = shard.delete(tenant, &spec, now);
+            self.tell(format!("delete {spec:?} of {name} in {}: {done:?}", shard.partition()));
+            for series in 0..SERIES {
+                let labels = labels(series);
+                let own = labels.hash().partition(partitions) == shard.partition();
+                if !own || !spec.matchers.iter().all(|matcher| matcher.selects(&labels)) {
+                    continue;
+                }
+                for (_, writes) in self.model.series.entry((name, series)).or_default().range_mut(range.min..=range.max)
+                {
+                    writes.push((Value::Deleted, done.is_ok()));
+                }
+                let exemplars = self.model.exemplars.entry((name, series)).or_default();
+                match done {
+                    Ok(()) => exemplars.retain(|(time, ..), _| !range.contains(*time)),
+                    Err(_) => exemplars
+                        .iter_mut()
+                        .filter(|((time, ..), _)| range.contains(*time))
+                        .for_each(|(_, fate)| fate.certain = false),
                 }
             }
         }
@@ -316,9 +385,9 @@ impl World {
             for (time, writes) in times.iter_mut() {
                 let found = own.get(time).copied();
                 let last = writes.iter().rposition(|(_, acknowledged)| *acknowledged);
-                let certain = last.map(|at| writes[at].0);
-                let after = writes.iter().skip(last.map_or(0, |at| at + 1)).map(|(value, _)| *value);
-                let fits = found == certain || (reborn && after.clone().any(|value| found == Some(value)));
+                let certain = last.and_then(|at| writes[at].0.found());
+                let after = writes.iter().skip(last.map_or(0, |at| at + 1)).map(|(value, _)| value.found());
+                let fits = found == certain || (reborn && after.clone().any(|value| found == value));
                 self.check(fits, &format!("{key:?} at {time}: found {found:?}, written {writes:?}, reborn {reborn}"));
                 if reborn {
                     writes.clear();
@@ -366,15 +435,16 @@ impl World {
             own.retain(|(time, ..), _| *time >= horizon);
             for exemplar in &found {
                 let known = own.get(exemplar).copied();
-                let fits = known.is_some_and(|acknowledged| acknowledged || reborn);
+                let fits = known.is_some_and(|fate| fate.seen || reborn);
                 self.check(fits, &format!("{name} {series}: exemplar {exemplar:?} is there, written {known:?}"));
             }
-            for (exemplar, acknowledged) in own.iter() {
-                let fits = !acknowledged || found.contains(exemplar);
+            for (exemplar, fate) in own.iter() {
+                let wanted = if reborn { fate.certain } else { fate.seen };
+                let fits = !wanted || found.contains(exemplar);
                 self.check(fits, &format!("{name} {series}: exemplar {exemplar:?} is lost"));
             }
             if reborn {
-                *own = found.into_iter().map(|exemplar| (exemplar, true)).collect();
+                *own = found.into_iter().map(|exemplar| (exemplar, Fate { seen: true, certain: true })).collect();
             }
         }
         self.model.exemplars = model;
@@ -421,8 +491,10 @@ impl World {
             if self.disk.is_off() {
                 break;
             }
-            match self.random.below(16) {
+            match self.random.below(18) {
                 0..8 => self.write(&mut life),
+                16 => self.delete(&mut life),
+                17 => life.engine.clean_tombstones(),
                 8 => {
                     let by = Duration::from_secs(1 + self.random.below(5000));
                     self.tell(format!("{by:?} pass"));

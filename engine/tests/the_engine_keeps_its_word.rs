@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use varve_engine::{Applied, Engine, EngineSettings, Error, Recovery, Shard, Write, check, dump, route};
+use varve_engine::{Applied, DeletionSpec, Engine, EngineSettings, Error, Recovery, Shard, Write, check, dump, route};
 use varve_model::write::{Metadata, MetricType};
 use varve_model::{
     Column, Labels, Limits, MatchOp, Matcher, Millis, RefusalReason, TenantId, TenantName, TimeRange, WriteBatch,
@@ -425,4 +425,150 @@ fn idle_series_leave_the_table_and_their_ids_are_used_again() {
         assert_eq!(open.read(tenant, &format!("short_lived_{hour}")), [(START + hour * HOUR, hour as f64)]);
     }
     assert_eq!(open.read(tenant, "up").len(), 6);
+}
+
+fn equals(name: &str, value: &str) -> Matcher {
+    Matcher::new(MatchOp::Equal, name, value, 1 << 20).unwrap()
+}
+
+impl Open {
+    fn delete(&mut self, tenant: TenantId, matchers: Vec<Matcher>, range: TimeRange) -> Result<(), Error> {
+        let (now, spec) = (self.now(), DeletionSpec { matchers, range });
+        self.shards.iter_mut().try_for_each(|shard| shard.delete(tenant, &spec, now))
+    }
+
+    fn jobs(&self, tenant: TenantId) -> Vec<String> {
+        let values = self.engine.snapshot().label_values(tenant, "job", &[], TimeRange::ALL).unwrap();
+        values.iter().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn what_is_deleted_is_gone_from_every_answer_and_stays_gone() {
+    let house = House::new();
+    let mut open = house.open();
+    let (tenant, other) = (open.tenant("a"), open.tenant("b"));
+    let a: &[(&str, &str)] = &[("__name__", "m"), ("job", "a")];
+    let b: &[(&str, &str)] = &[("__name__", "m"), ("job", "b")];
+    let write = |open: &mut Open, hour: i64| {
+        for tenant in [tenant, other] {
+            open.write(tenant, &[(a, START + hour * HOUR, 1.0), (b, START + hour * HOUR, 2.0)]);
+        }
+    };
+    write(&mut open, -30);
+    open.flush();
+    write(&mut open, -3);
+    open.flush();
+    write(&mut open, 0);
+    // In two segments and a head.
+    open.delete(tenant, vec![equals("job", "a")], TimeRange::ALL).unwrap();
+    let times: Vec<Millis> = [-30, -3, 0].map(|hour| START + hour * HOUR).to_vec();
+    let check = |open: &Open, expected: &[f64], jobs: &[&str]| {
+        assert_eq!(open.jobs(tenant), jobs, "with {} deletions", open.engine.deletions());
+        let found = open.read(tenant, "m");
+        let expected: Vec<(Millis, f64)> =
+            expected.iter().flat_map(|value| times.iter().map(move |time| (*time, *value))).collect();
+        assert_eq!(found, expected);
+        let names = open.engine.snapshot().label_names(tenant, &[equals("job", "a")], TimeRange::ALL).unwrap();
+        assert_eq!(names.iter().count(), if jobs.contains(&"a") { 2 } else { 0 });
+        assert_eq!(open.read(other, "m").len(), 6);
+    };
+    check(&open, &[2.0], &["b"]);
+    // What is written later stays.
+    open.write(tenant, &[(a, START - 30 * HOUR, 7.0)]);
+    assert_eq!(open.jobs(tenant), ["a", "b"]);
+    open.delete(tenant, vec![equals("job", "a")], TimeRange { min: START - 31 * HOUR, max: START - 29 * HOUR })
+        .unwrap();
+    check(&open, &[2.0], &["b"]);
+    drop(open);
+    let mut open = house.open();
+    assert_eq!(open.recovery.reports, Vec::<String>::new());
+    check(&open, &[2.0], &["b"]);
+    open.flush();
+    check(&open, &[2.0], &["b"]);
+    assert!(open.engine.deletions() > 0);
+    drop(open);
+    let mut open = house.open();
+    check(&open, &[2.0], &["b"]);
+    open.engine.clean_tombstones();
+    open.work();
+    assert_eq!(open.engine.deletions(), 0);
+    assert_eq!(open.engine.status().segment_samples, 9);
+    check(&open, &[2.0], &["b"]);
+    drop(open);
+    check(&house.open(), &[2.0], &["b"]);
+    assert_eq!(check_dir(&house), vec![]);
+}
+
+#[test]
+fn too_many_deletions_are_refused() {
+    let mut house = House::new();
+    house.limits.deletions_max = 2;
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    open.write(tenant, &[(UP, START, 1.0)]);
+    open.flush();
+    for _ in 0..2 {
+        open.delete(tenant, vec![equals("job", "nobody")], TimeRange::ALL).unwrap();
+    }
+    let refused = open.delete(tenant, vec![equals("job", "a")], TimeRange::ALL);
+    assert!(matches!(refused, Err(Error::Limit { setting: "limits.deletions_max", .. })), "{refused:?}");
+    assert_eq!(open.read(tenant, "up"), [(START, 1.0)]);
+    open.engine.clean_tombstones();
+    open.work();
+    open.delete(tenant, vec![equals("job", "a")], TimeRange::ALL).unwrap();
+    assert_eq!(open.read(tenant, "up"), []);
+}
+
+#[test]
+fn exemplars_beyond_a_limit_are_refused_by_name() {
+    let mut house = House::new();
+    house.limits.exemplars_per_series_max = 2;
+    house.limits.exemplars_per_tenant_max = 3;
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let mut batch = WriteBatch::default();
+    let long = "x".repeat(130);
+    for (labels, exemplars) in [(UP, &["a", "a", "b", "c", long.as_str()][..]), (DOWN, &["d", "e"])] {
+        batch.push_series(labels.iter().copied());
+        for trace in exemplars {
+            batch.push_exemplar([("trace_id", *trace)].into_iter(), START, 1.0);
+        }
+    }
+    let applied = open.try_write(tenant, batch).remove(0).unwrap();
+    let refused: Vec<_> = applied.exemplars_refused.iter().map(|r| (r.series, r.samples, r.reason)).collect();
+    // A duplicate is taken and costs nothing.
+    assert_eq!(applied.exemplars, 4);
+    assert_eq!(
+        refused,
+        [
+            (0, 1, RefusalReason::TooManyExemplars),
+            (0, 1, RefusalReason::ExemplarLabelsTooLong),
+            (1, 1, RefusalReason::TooManyExemplars)
+        ]
+    );
+    let found = open.engine.snapshot().exemplars(tenant, &[vec![]], TimeRange::ALL, 10).unwrap();
+    let traces: Vec<Vec<String>> = found
+        .iter()
+        .map(|(_, exemplars)| exemplars.iter().map(|e| e.labels.get("trace_id").unwrap().to_owned()).collect())
+        .collect();
+    assert_eq!(traces, [vec!["d"], vec!["a", "b"]]);
+    let refused = open.engine.snapshot().exemplars(tenant, &[vec![]], TimeRange::ALL, 1);
+    assert!(matches!(refused, Err(Error::Limit { setting: "limits.query_exemplars_max", .. })));
+    // The flush makes room.
+    open.flush();
+    let mut batch = WriteBatch::default();
+    batch.push_series(UP.iter().copied());
+    batch.push_exemplar([("trace_id", "f")].into_iter(), START, 1.0);
+    assert_eq!(open.try_write(tenant, batch).remove(0).unwrap().exemplars, 1);
+    drop(open);
+    let found =
+        house.open().engine.snapshot().exemplars(tenant, &[vec![equals("job", "a")]], TimeRange::ALL, 10).unwrap();
+    assert_eq!(found.iter().map(|(_, exemplars)| exemplars.len()).sum::<usize>(), 4);
+}
+
+fn check_dir(house: &House) -> Vec<varve_engine::Damage> {
+    check(&house.env, Path::new(DIR)).unwrap()
 }

@@ -68,6 +68,8 @@ pub struct Limits {
     pub exemplar_label_chars_max: u32,
     /// Exemplars in one answer.
     pub query_exemplars_max: u64,
+    /// Deletions of a shard whose samples wait to be removed from its segments.
+    pub deletions_max: u32,
 }
 
 impl Default for Limits {
@@ -104,6 +106,7 @@ impl Default for Limits {
             exemplars_per_tenant_max: 100_000,
             exemplar_label_chars_max: 128,
             query_exemplars_max: 100_000,
+            deletions_max: 1_000,
         }
     }
 }

@@ -38,7 +38,13 @@ impl TimeRange {
 
     /// Whether the ranges share a millisecond.
     pub fn overlaps(&self, other: &TimeRange) -> bool {
-        self.min <= other.max && other.min <= self.max
+        // The empty range of a minimum over nothing reaches to both ends of time.
+        self.min <= other.max && other.min <= self.max && self.min <= self.max && other.min <= other.max
+    }
+
+    /// What both ranges have; empty when that is nothing.
+    pub fn intersection(&self, other: &TimeRange) -> TimeRange {
+        TimeRange { min: self.min.max(other.min), max: self.max.min(other.max) }
     }
 
     /// Whether `time` lies in the range.
@@ -102,6 +108,28 @@ impl Column {
         align(&mut self.histogram_starts, self.histograms.len());
     }
 
+    /// Removes the samples of both kinds in `range`.
+    pub fn remove(&mut self, range: TimeRange) {
+        let begin = self.times.partition_point(|&time| time < range.min);
+        let end = self.times.partition_point(|&time| time <= range.max);
+        if begin < end {
+            self.times.drain(begin..end);
+            self.values.drain(begin..end);
+            if !self.starts.is_empty() {
+                self.starts.drain(begin..end);
+            }
+        }
+        let begin = self.histograms.partition_point(|(time, _)| *time < range.min);
+        let end = self.histograms.partition_point(|(time, _)| *time <= range.max);
+        if begin < end {
+            self.histograms.drain(begin..end);
+            if !self.histogram_starts.is_empty() {
+                self.histogram_starts.drain(begin..end);
+            }
+        }
+        self.align_starts();
+    }
+
     /// Samples of both kinds.
     pub fn len(&self) -> usize {
         self.times.len() + self.histograms.len()
@@ -110,5 +138,36 @@ impl Column {
     /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty() && self.histograms.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_range_overlaps_nothing() {
+        let empty = TimeRange { min: Millis::MAX, max: Millis::MIN };
+        let one = TimeRange { min: 5, max: 5 };
+        assert!(!empty.overlaps(&TimeRange::ALL) && !TimeRange::ALL.overlaps(&empty));
+        assert!(one.overlaps(&TimeRange::ALL) && one.overlaps(&one));
+        assert!(!one.overlaps(&TimeRange { min: 6, max: 9 }));
+    }
+
+    #[test]
+    fn what_is_removed_takes_its_start_with_it() {
+        let histogram = || Histogram::default();
+        let mut column = Column {
+            times: vec![1, 2, 4],
+            values: vec![1.0, 2.0, 4.0],
+            histograms: vec![(3, histogram()), (5, histogram())],
+            starts: vec![0, 9, 0],
+            histogram_starts: vec![0, 8],
+        };
+        column.remove(TimeRange { min: 3, max: 4 });
+        assert_eq!((&column.times[..], &column.starts[..]), (&[1, 2][..], &[0, 9][..]));
+        assert_eq!((column.histograms.len(), &column.histogram_starts[..]), (1, &[8][..]));
+        column.remove(TimeRange { min: 2, max: 2 });
+        assert_eq!((&column.times[..], &column.starts[..]), (&[1][..], &[][..]));
     }
 }

@@ -72,6 +72,29 @@ impl Exemplars {
         own.iter().filter(|exemplar| range.contains(exemplar.time)).cloned().collect()
     }
 
+    /// Removes those of a series in `range`; returns the bytes of memory that this frees.
+    pub(crate) fn remove(&self, series: u32, range: TimeRange) -> i64 {
+        let mut held = self.lock();
+        let Some((tenant, own)) = held.series.get_mut(&series) else { return 0 };
+        let tenant = *tenant;
+        let (mut bytes, mut gone) = (0, 0);
+        own.retain(|exemplar| {
+            let keep = !range.contains(exemplar.time);
+            if !keep {
+                bytes += exemplar.heap_bytes() as i64;
+                gone += 1;
+            }
+            keep
+        });
+        if own.is_empty() {
+            held.series.remove(&series);
+        }
+        if let Some(count) = held.tenants.get_mut(&tenant) {
+            *count = count.saturating_sub(gone);
+        }
+        bytes
+    }
+
     /// From the oldest to the newest; empty (`min > max`) when there is none.
     pub(crate) fn range(&self) -> TimeRange {
         let held = self.lock();

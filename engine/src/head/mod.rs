@@ -7,7 +7,7 @@
 //! * One owner applies rows, in the order of the log; [`Head::apply`] depends on nothing but the head and the rows, so
 //!   replay rebuilds the same head.
 //! * A head holds what was applied from one offset on up to another: when it is frozen nothing is added any more, and a
-//!   new head with the next epoch begins there.
+//!   new head with the next epoch begins there. A deletion removes from all heads that are there, frozen ones too.
 //! * Exemplars of a series may be there without a sample of it.
 //! * An id means one series in all heads from the epoch on in which it was given out ([`registry`]).
 
@@ -168,6 +168,26 @@ impl Head {
             self.bytes.store(bytes, Ordering::Relaxed);
         }
         counts
+    }
+
+    /// Removes the samples and exemplars of a series in `range`; returns the bytes of memory that this frees.
+    pub(crate) fn remove(&self, id: u32, range: TimeRange) -> i64 {
+        let mut freed = self.exemplars.remove(id, range);
+        if let Some(stripe) = self.stripe(id as usize / STRIPE_SERIES)
+            && let Some(series) = stripe.lock().get_mut(id as usize % STRIPE_SERIES)
+        {
+            freed += series.remove(range);
+        }
+        let bytes = self.bytes().saturating_add_signed(-freed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        freed
+    }
+
+    /// Whether a series has neither samples nor exemplars.
+    pub(crate) fn lacks(&self, id: u32) -> bool {
+        let samples = self.stripe(id as usize / STRIPE_SERIES);
+        let none = |stripe: Arc<Stripe>| stripe.lock().get(id as usize % STRIPE_SERIES).is_none_or(Series::is_empty);
+        samples.is_none_or(none) && self.exemplars.of_series(id) == 0
     }
 
     fn stripe_to_write(&self, index: usize) -> Arc<Stripe> {

@@ -50,6 +50,9 @@ struct Starts {
 }
 
 impl Starts {
+    /// A node's share of a map's entry and some room.
+    const ENTRY_BYTES: i64 = 32;
+
     fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.late.is_empty() && self.histograms.is_empty()
     }
@@ -66,13 +69,11 @@ impl Starts {
 
     /// Keeps the start of a late sample or of a histogram; the last one told counts.
     fn tell(map: &mut BTreeMap<Millis, Millis>, time: Millis, start: Millis) -> i64 {
-        // A node's share and some room.
-        const ENTRY_BYTES: i64 = 32;
         let (known, told) = match start {
             0 => (map.remove(&time).is_some(), false),
             start => (map.insert(time, start).is_some(), true),
         };
-        ENTRY_BYTES * (i64::from(told) - i64::from(known))
+        Starts::ENTRY_BYTES * (i64::from(told) - i64::from(known))
     }
 
     /// What `range` needs of it.
@@ -210,6 +211,39 @@ impl Series {
                 (late, bytes)
             }
         }
+    }
+
+    /// Removes the samples in `range`; returns by how many bytes the series shrank. What stays is encoded anew.
+    pub(crate) fn remove(&mut self, range: TimeRange) -> i64 {
+        if !self.overlaps(range) {
+            return 0;
+        }
+        let (mut copied, mut column) = (Copied::default(), Column::default());
+        self.copy(TimeRange::ALL, &mut copied);
+        copied.decode(TimeRange::ALL, &mut column);
+        column.remove(range);
+        let mut rest = Series::default();
+        rest.push_floats(&column.times, &column.values, &column.starts);
+        for (at, (time, histogram)) in column.histograms.iter().enumerate() {
+            rest.push_histogram(*time, histogram, column.histogram_start(at));
+        }
+        let before = self.heap_bytes();
+        *self = rest;
+        before - self.heap_bytes()
+    }
+
+    /// Bytes of memory, counted as the functions that add count them.
+    fn heap_bytes(&self) -> i64 {
+        let closed: usize = self.closed.iter().map(|chunk| chunk.bytes.len()).sum();
+        let closed = closed + self.closed.capacity() * size_of::<Chunk>();
+        let side = self.side.as_ref().map_or(0, |side| {
+            let histograms: i64 = side.histograms.iter().map(|(_, histogram)| histogram_bytes(histogram)).sum();
+            let late = side.late.capacity() * size_of::<(Millis, f64)>();
+            let runs = side.starts.runs.len() * size_of::<(Millis, Millis)>();
+            let told = Starts::ENTRY_BYTES * (side.starts.late.len() + side.starts.histograms.len()) as i64;
+            histograms + (size_of::<Side>() + late + runs) as i64 + told
+        });
+        self.open.heap_bytes() as i64 + closed as i64 + side
     }
 
     /// From the oldest to the newest sample; `None` when there is none.
@@ -422,7 +456,7 @@ mod tests {
 
     /// A start timestamp of every other value; those of neighbours are often the same.
     fn start(value: u32) -> Millis {
-        if value % 2 == 0 { 0 } else { Millis::from(value / 100) + 7 }
+        if value.is_multiple_of(2) { 0 } else { Millis::from(value / 100) + 7 }
     }
 
     proptest! {
@@ -451,7 +485,7 @@ mod tests {
                     floats.insert(time, f64::from(value));
                 }
             }
-            prop_assert!(bytes >= 0);
+            prop_assert_eq!(bytes, series.heap_bytes());
             let range = TimeRange { min: ends.0.min(ends.1), max: ends.0.max(ends.1) };
             let expected: Vec<(i64, f64)> = floats.range(range.min..=range.max).map(|(t, v)| (*t, *v)).collect();
             prop_assert_eq!(read(&series, range), expected.clone());
@@ -475,6 +509,13 @@ mod tests {
                 prop_assert_eq!(Some(newest), floats.last_key_value().map(|(t, v)| (*t, *v)));
             }
             prop_assert!(expected.is_empty() || series.overlaps(range));
+            let mut rest = series;
+            let freed = rest.remove(range);
+            prop_assert_eq!(bytes - freed, rest.heap_bytes());
+            let kept: Vec<(i64, f64)> =
+                floats.iter().filter(|(time, _)| !range.contains(**time)).map(|(t, v)| (*t, *v)).collect();
+            prop_assert_eq!(read(&rest, TimeRange::ALL), kept.clone());
+            prop_assert_eq!(rest.is_empty(), kept.is_empty() && histograms.keys().all(|time| range.contains(*time)));
         }
     }
 

@@ -6,6 +6,7 @@ use varve_model::write::Metadata;
 use varve_model::{TenantId, TenantName};
 
 use super::{Edit, SegmentEntry};
+use crate::deletion::DeletionSpec;
 
 /// Edits in one part of a snapshot: keeps a record far below the size of a log file.
 const PART_EDITS: usize = 2000;
@@ -24,6 +25,8 @@ pub(crate) struct Catalog {
     pub(crate) segments: BTreeMap<u64, SegmentEntry>,
     /// Per partition the offset below which everything is in segments.
     pub(crate) applied: BTreeMap<u32, u64>,
+    /// Deletions that segments need and replay does not meet, by partition and offset.
+    pub(crate) deletions: BTreeMap<(u32, u64), (TenantId, DeletionSpec)>,
 }
 
 impl Catalog {
@@ -47,6 +50,12 @@ impl Catalog {
             Edit::Applied { partition, offset } => {
                 self.applied.insert(*partition, *offset);
             }
+            Edit::Delete { partition, offset, tenant, spec } => {
+                self.deletions.insert((*partition, *offset), (*tenant, spec.clone()));
+            }
+            Edit::Forget { partition, offset } => {
+                self.deletions.remove(&(*partition, *offset));
+            }
         }
     }
 
@@ -61,6 +70,12 @@ impl Catalog {
         edits.extend(
             self.applied.iter().map(|(partition, offset)| Edit::Applied { partition: *partition, offset: *offset }),
         );
+        edits.extend(self.deletions.iter().map(|((partition, offset), (tenant, spec))| Edit::Delete {
+            partition: *partition,
+            offset: *offset,
+            tenant: *tenant,
+            spec: spec.clone(),
+        }));
         edits.extend(
             self.metadata.iter().map(|((tenant, _), m)| Edit::Metadata { tenant: *tenant, metadata: m.clone() }),
         );
@@ -69,6 +84,7 @@ impl Catalog {
         for edit in edits {
             let text = match &edit {
                 Edit::Metadata { metadata: m, .. } => m.family.len() + m.help.len() + m.unit.len(),
+                Edit::Delete { spec, .. } => spec.matchers.iter().map(|m| m.name.len() + m.value.len()).sum(),
                 _ => 0,
             };
             if let Some(part) = parts.last_mut()
@@ -139,8 +155,18 @@ mod tests {
         for id in 0..5000u64 {
             let range = TimeRange { min: id as i64, max: id as i64 + 5 };
             let (first, end) = (id * 10, id * 10 + 10);
-            let entry =
-                SegmentEntry { id, partition: 1, level: 0, range, first, end, series: 1, samples: 10, bytes: 100 };
+            let entry = SegmentEntry {
+                id,
+                partition: 1,
+                level: 0,
+                range,
+                first,
+                end,
+                series: 1,
+                samples: 10,
+                bytes: 100,
+                clean: end,
+            };
             catalog.apply(&Edit::Add(entry));
             let metadata = Metadata { family: format!("f{id}"), help: "h".repeat(100), ..Metadata::default() };
             catalog.apply(&Edit::Metadata { tenant: TenantId(1), metadata });

@@ -11,12 +11,16 @@
 //!              varint end offset, varint series, varint samples, varint bytes
 //! 6 remove     varint segment id
 //! 7 applied    varint partition, varint offset
+//! 8 add        as 5, then varint offset below which deletions are applied; 5 says that it is the end offset
+//! 9 delete     varint partition, varint offset, varint tenant, the payload of the deletion's record
+//! 10 forget    varint partition, varint offset: the deletion there has nothing left to hide
 //! text   := varint bytes, UTF-8
 //! ```
 
 use varve_model::write::{Metadata, MetricType};
 use varve_model::{TenantId, TenantName, TimeRange};
 
+use crate::deletion::DeletionSpec;
 use crate::record::Malformed;
 use crate::record::number::{self, Reader};
 
@@ -44,6 +48,8 @@ pub struct SegmentEntry {
     pub samples: u64,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Deletions at lower offsets have been applied to it; others hide what they name in it.
+    pub clean: u64,
 }
 
 /// One change.
@@ -87,6 +93,24 @@ pub enum Edit {
         /// The partition.
         partition: u32,
         /// The offset.
+        offset: u64,
+    },
+    /// A deletion whose record in the log may go.
+    Delete {
+        /// The partition.
+        partition: u32,
+        /// The offset of the record.
+        offset: u64,
+        /// Whose samples.
+        tenant: TenantId,
+        /// Which.
+        spec: DeletionSpec,
+    },
+    /// A deletion has nothing left to hide.
+    Forget {
+        /// The partition.
+        partition: u32,
+        /// The offset of its record.
         offset: u64,
     },
 }
@@ -137,7 +161,11 @@ fn encode_body(edit: &Edit, body: &mut Vec<u8>) -> u8 {
             for value in [segment.first, segment.end, segment.series, segment.samples, segment.bytes] {
                 number::push(body, value);
             }
-            5
+            if segment.clean == segment.end {
+                return 5;
+            }
+            number::push(body, segment.clean);
+            8
         }
         Edit::Remove { id } => {
             number::push(body, *id);
@@ -147,6 +175,18 @@ fn encode_body(edit: &Edit, body: &mut Vec<u8>) -> u8 {
             number::push(body, u64::from(*partition));
             number::push(body, *offset);
             7
+        }
+        Edit::Delete { partition, offset, tenant, spec } => {
+            number::push(body, u64::from(*partition));
+            number::push(body, *offset);
+            number::push(body, u64::from(tenant.0));
+            spec.encode(body);
+            9
+        }
+        Edit::Forget { partition, offset } => {
+            number::push(body, u64::from(*partition));
+            number::push(body, *offset);
+            10
         }
     }
 }
@@ -192,19 +232,31 @@ fn decode_body(tag: u8, body: &mut Reader<'_>) -> Result<Edit, Malformed> {
             let (family, help, unit) = (body.text()?.to_owned(), body.text()?.to_owned(), body.text()?.to_owned());
             Edit::Metadata { tenant, metadata: Metadata { family, kind, help, unit } }
         }
-        5 => Edit::Add(SegmentEntry {
-            id: body.number()?,
-            partition: body.small()?,
-            level: body.byte()?,
-            range: TimeRange { min: body.signed()?, max: body.signed()? },
-            first: body.number()?,
-            end: body.number()?,
-            series: body.number()?,
-            samples: body.number()?,
-            bytes: body.number()?,
-        }),
+        5 | 8 => {
+            let mut entry = SegmentEntry {
+                id: body.number()?,
+                partition: body.small()?,
+                level: body.byte()?,
+                range: TimeRange { min: body.signed()?, max: body.signed()? },
+                first: body.number()?,
+                end: body.number()?,
+                series: body.number()?,
+                samples: body.number()?,
+                bytes: body.number()?,
+                clean: 0,
+            };
+            entry.clean = if tag == 8 { body.number()? } else { entry.end };
+            Edit::Add(entry)
+        }
         6 => Edit::Remove { id: body.number()? },
         7 => Edit::Applied { partition: body.small()?, offset: body.number()? },
+        9 => Edit::Delete {
+            partition: body.small()?,
+            offset: body.number()?,
+            tenant: TenantId(body.small()?),
+            spec: DeletionSpec::decode(body)?,
+        },
+        10 => Edit::Forget { partition: body.small()?, offset: body.number()? },
         _ => return Err(Malformed("unknown manifest edit")),
     })
 }
@@ -213,6 +265,7 @@ fn decode_body(tag: u8, body: &mut Reader<'_>) -> Result<Edit, Malformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use varve_model::{MatchOp, Matcher};
 
     fn example() -> Vec<Edit> {
         let entry = SegmentEntry {
@@ -225,7 +278,10 @@ mod tests {
             series: 10,
             samples: 200,
             bytes: 4096,
+            clean: 300,
         };
+        let matcher = Matcher::new(MatchOp::Equal, "job", "a", 1 << 20).unwrap();
+        let spec = DeletionSpec { matchers: vec![matcher], range: TimeRange { min: 0, max: 1000 } };
         let metadata = Metadata {
             family: "up".to_owned(),
             kind: MetricType::Gauge,
@@ -237,9 +293,12 @@ mod tests {
             Edit::Directory { partitions: 2 },
             Edit::Tenant { id: TenantId(1), name: TenantName::default() },
             Edit::Metadata { tenant: TenantId(1), metadata },
-            Edit::Add(entry),
+            Edit::Add(entry.clone()),
             Edit::Remove { id: 3 },
             Edit::Applied { partition: 1, offset: 300 },
+            Edit::Add(SegmentEntry { clean: 301, ..entry }),
+            Edit::Delete { partition: 1, offset: 299, tenant: TenantId(1), spec },
+            Edit::Forget { partition: 1, offset: 200 },
         ]
     }
 

@@ -8,6 +8,8 @@ pub(crate) use rows::{Entry, Exemplar, Rows};
 
 /// The `kind` of a log batch that holds a metrics record.
 pub const KIND_METRICS: u8 = 1;
+/// The `kind` of a log batch in topic `metrics` that holds a deletion.
+pub const KIND_DELETION: u8 = 2;
 /// The `kind` of a log batch that holds a manifest record.
 pub const KIND_MANIFEST: u8 = 16;
 

@@ -78,6 +78,37 @@ impl TenantTerms<'_> {
     }
 }
 
+impl TenantTerms<'_> {
+    /// Label names that some of the series have, sorted.
+    fn names_of(&self, ids: &RoaringBitmap) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (name, place) in self.terms.names().map_err(|malformed| self.damaged(malformed))? {
+            if !self.ids(place)?.is_disjoint(ids) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Values of a label that some of the series have, all series without `ids`; sorted.
+    fn values_of(&self, name: &str, ids: Option<&RoaringBitmap>) -> Result<Vec<String>> {
+        let mut values = Vec::new();
+        let walked = self.terms.each_value(name, &[], &mut |value, place| {
+            let wanted = match (ids, place) {
+                (None, _) => true,
+                (Some(ids), Place::One(id)) => ids.contains(id),
+                (Some(ids), place) => !self.ids(place).map_err(Fault::Error)?.is_disjoint(ids),
+            };
+            if wanted {
+                values.push(value.to_owned());
+            }
+            Ok(())
+        });
+        walked.map_err(|fault| self.fault(fault))?;
+        Ok(values)
+    }
+}
+
 impl TermSource for TenantTerms<'_> {
     type Error = Error;
 
@@ -160,18 +191,27 @@ impl Segment {
     /// Label names of a tenant's series that satisfy all matchers and may have samples in `range`, sorted.
     pub fn label_names(&self, tenant: TenantId, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>> {
         let Some(terms) = self.tenant_terms(tenant, range)? else { return Ok(Vec::new()) };
-        let names = terms.terms.names().map_err(|malformed| terms.damaged(malformed))?;
         if matchers.is_empty() {
+            let names = terms.terms.names().map_err(|malformed| terms.damaged(malformed))?;
             return Ok(names.into_iter().map(|(name, _)| name).collect());
         }
-        let ids = select(&terms, matchers)?;
-        let mut found = Vec::new();
-        for (name, place) in names {
-            if !terms.ids(place)?.is_disjoint(&ids) {
-                found.push(name);
-            }
+        terms.names_of(&select(&terms, matchers)?)
+    }
+
+    /// Label names of some of a tenant's series, sorted.
+    pub(crate) fn label_names_of(&self, tenant: TenantId, ids: &RoaringBitmap) -> Result<Vec<String>> {
+        match self.tenant_terms(tenant, TimeRange::ALL)? {
+            Some(terms) => terms.names_of(ids),
+            None => Ok(Vec::new()),
         }
-        Ok(found)
+    }
+
+    /// Values of a label of some of a tenant's series, sorted.
+    pub(crate) fn label_values_of(&self, tenant: TenantId, name: &str, ids: &RoaringBitmap) -> Result<Vec<String>> {
+        match self.tenant_terms(tenant, TimeRange::ALL)? {
+            Some(terms) => terms.values_of(name, Some(ids)),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// All label names of a tenant if it may have samples in `range`.
@@ -207,19 +247,6 @@ impl Segment {
     ) -> Result<Vec<String>> {
         let Some(terms) = self.tenant_terms(tenant, range)? else { return Ok(Vec::new()) };
         let ids = if matchers.is_empty() { None } else { Some(select(&terms, matchers)?) };
-        let mut values = Vec::new();
-        let walked = terms.terms.each_value(name, &[], &mut |value, place| {
-            let wanted = match (&ids, place) {
-                (None, _) => true,
-                (Some(ids), Place::One(id)) => ids.contains(id),
-                (Some(ids), place) => !terms.ids(place).map_err(Fault::Error)?.is_disjoint(ids),
-            };
-            if wanted {
-                values.push(value.to_owned());
-            }
-            Ok(())
-        });
-        walked.map_err(|fault| terms.fault(fault))?;
-        Ok(values)
+        terms.values_of(name, ids.as_ref())
     }
 }

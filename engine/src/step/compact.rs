@@ -13,9 +13,10 @@ use std::sync::Arc;
 use varve_model::{Millis, TenantId, TimeRange};
 use varve_vfs::Env;
 
-use super::merge::{Target, merge};
+use super::merge::{Target, merge_without};
 use super::window::{WIDTHS_MS, window_of};
 use super::{Change, Claim, discard, publish};
+use crate::deletion::Hidden;
 use crate::error::{Error, Result};
 use crate::manifest::SegmentEntry;
 use crate::open::{Layout, segment_name};
@@ -47,6 +48,12 @@ pub(crate) fn plan(version: &Version, partition: u32, damaged: &[u64], retention
     let (run, level) = choose(&entries, &all, &usable, retention_ms)?;
     let sources = run.into_iter().filter_map(|at| segments.get(at).map(|live| Arc::clone(live))).collect();
     Some(Compaction { sources, level })
+}
+
+/// A segment in which deletions hide something, the oldest first.
+pub(crate) fn plan_clean(version: &Version, partition: u32, damaged: &[u64]) -> Option<Arc<LiveSegment>> {
+    let mut candidates = version.of(partition).filter(|live| !damaged.contains(&live.entry.id));
+    candidates.find(|live| version.deletions.iter().any(|deletion| deletion.concerns(live))).cloned()
 }
 
 /// Chooses among `entries` (in order of offsets) a run to merge, by index, and the level of the result; `all` are those
@@ -126,11 +133,41 @@ fn may(run: &[usize], entries: &[&SegmentEntry], all: &[&SegmentEntry]) -> bool 
 
 /// Merges.
 pub(crate) fn run(env: &Env, claim: &Claim, compaction: Compaction) -> Result<Change> {
+    rewrite(env, claim, compaction, "compact")
+}
+
+/// Writes a segment without what deletions hide in it; where they hide nothing it only says so.
+pub(crate) fn clean(env: &Env, claim: &Claim, live: Arc<LiveSegment>) -> Result<Change> {
+    let version = Arc::clone(&claim.inner.state.load().version);
+    let hidden = Hidden::of(&version.deletions, &live);
+    if let Err(error) = &hidden {
+        note_damage(claim, &Compaction { sources: vec![Arc::clone(&live)], level: 0 }, error);
+    }
+    if hidden?.is_empty() {
+        let entry = SegmentEntry { clean: clean_of(&version, std::slice::from_ref(&live)), ..live.entry.clone() };
+        let same = LiveSegment { entry, path: live.path.clone(), segment: Arc::clone(&live.segment) };
+        return Ok(Change { name: "clean", add: vec![Arc::new(same)], remove: Vec::new(), flushed: None });
+    }
+    let level = live.entry.level;
+    rewrite(env, claim, Compaction { sources: vec![live], level }, "clean")
+}
+
+/// The offset below which all deletions have been applied to a segment that is made of `sources` now.
+fn clean_of(version: &Version, sources: &[Arc<LiveSegment>]) -> u64 {
+    let partition = sources.first().map(|live| live.entry.partition);
+    let own = version.deletions.iter().filter(|deletion| Some(deletion.partition) == partition);
+    let known = own.map(|deletion| deletion.offset.saturating_add(1));
+    known.chain(sources.iter().map(|live| live.entry.clean)).max().unwrap_or(0)
+}
+
+fn rewrite(env: &Env, claim: &Claim, compaction: Compaction, name: &'static str) -> Result<Change> {
     let id = claim.inner.segment_id();
-    let written = write(env, claim, &compaction, id);
-    let published = written.and_then(|written| publish(env, &claim.inner, written.into_iter().collect()));
+    let version = Arc::clone(&claim.inner.state.load().version);
+    let clean = clean_of(&version, &compaction.sources);
+    let written = write(env, claim, &compaction, &version, id);
+    let published = written.and_then(|written| publish(env, &claim.inner, written.into_iter().collect(), Some(clean)));
     match published {
-        Ok(add) => Ok(Change { name: "compact", add, remove: compaction.sources, flushed: None }),
+        Ok(add) => Ok(Change { name, add, remove: compaction.sources, flushed: None }),
         Err(error) => {
             let layout = Layout(&claim.inner.dir);
             discard(env, &layout.tmp().join(segment_name(id)));
@@ -150,8 +187,10 @@ fn note_damage(claim: &Claim, compaction: &Compaction, error: &Error) {
 }
 
 /// Writes the merged segment; `None` when nothing is left of its sources.
-fn write(env: &Env, claim: &Claim, compaction: &Compaction, id: u64) -> Result<Option<SegmentMeta>> {
+fn write(env: &Env, claim: &Claim, compaction: &Compaction, version: &Version, id: u64) -> Result<Option<SegmentMeta>> {
     let inner = &claim.inner;
+    let hidden = compaction.sources.iter().map(|live| Hidden::of(&version.deletions, live));
+    let hidden = hidden.collect::<Result<Vec<Hidden>>>()?;
     let sources: Vec<Arc<Segment>> = compaction.sources.iter().map(|live| Arc::clone(&live.segment)).collect();
     let entries = || compaction.sources.iter().map(|live| &live.entry);
     let header = SegmentHeader {
@@ -167,7 +206,7 @@ fn write(env: &Env, claim: &Claim, compaction: &Compaction, id: u64) -> Result<O
         let horizon = inner.tenants.get(tenant).horizon(claim.now, inner.settings.retention_ms);
         horizon.unwrap_or(Millis::MIN)
     };
-    let mut merged = merge(env, &sources, &cut, &[target])?;
+    let mut merged = merge_without(env, &sources, &hidden, &cut, &[target])?;
     Ok(merged.segments.pop().flatten())
 }
 
@@ -180,7 +219,7 @@ mod tests {
     fn entry(id: u64, hours: (i64, i64), offsets: (u64, u64), bytes: u64) -> SegmentEntry {
         let range = TimeRange { min: hours.0 * HOUR, max: hours.1 * HOUR - 1 };
         let (first, end) = offsets;
-        SegmentEntry { id, partition: 0, level: 0, range, first, end, series: 1, samples: 1, bytes }
+        SegmentEntry { id, partition: 0, level: 0, range, first, end, series: 1, samples: 1, bytes, clean: end }
     }
 
     #[track_caller]

@@ -19,8 +19,8 @@ use super::window::{width_for, window_end, window_of};
 use super::{Change, Claim, discard, publish};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::head::FrozenHead;
 use crate::head::registry::Known;
+use crate::head::{FrozenHead, Head};
 use crate::open::{Layout, segment_name};
 use crate::segment::meta::join;
 use crate::segment::{SegmentHeader, SegmentMeta, SegmentWriter};
@@ -29,7 +29,7 @@ use crate::segment::{SegmentHeader, SegmentMeta, SegmentWriter};
 pub(crate) fn run(env: &Env, claim: &Claim, frozen: Arc<FrozenHead>) -> Result<Change> {
     let mut ids = Vec::new();
     let written = write(env, claim, &frozen, &mut ids);
-    let published = written.and_then(|written| publish(env, &claim.inner, written));
+    let published = written.and_then(|written| publish(env, &claim.inner, written, None));
     if published.is_err() {
         let layout = Layout(&claim.inner.dir);
         for id in ids {
@@ -44,7 +44,7 @@ pub(crate) fn run(env: &Env, claim: &Claim, frozen: Arc<FrozenHead>) -> Result<C
 fn write(env: &Env, claim: &Claim, frozen: &FrozenHead, ids: &mut Vec<u64>) -> Result<Vec<SegmentMeta>> {
     let inner = &claim.inner;
     let head = &frozen.head;
-    let series = labelled(inner, claim.partition, &head.ids())?;
+    let series = labelled(inner, claim.partition, head, &head.ids())?;
     let width = width_for(join(head.range(), head.exemplars.range()));
     let mut writers: BTreeMap<i64, SegmentWriter> = BTreeMap::new();
     let mut create = |window: i64, writers: &mut BTreeMap<i64, SegmentWriter>| -> Result<()> {
@@ -76,7 +76,7 @@ fn write(env: &Env, claim: &Claim, frozen: &FrozenHead, ids: &mut Vec<u64>) -> R
             writer.add_series(known.tenant, &known.labels, if all { &column } else { &part })?;
         }
     }
-    for (id, known) in labelled(inner, claim.partition, &head.exemplars.ids())? {
+    for (id, known) in labelled(inner, claim.partition, head, &head.exemplars.ids())? {
         let exemplars = head.exemplars.read(id, TimeRange::ALL);
         for own in exemplars.chunk_by(|a, b| window_of(a.time, width) == window_of(b.time, width)) {
             let Some(first) = own.first() else { continue };
@@ -91,11 +91,16 @@ fn write(env: &Env, claim: &Claim, frozen: &FrozenHead, ids: &mut Vec<u64>) -> R
 }
 
 /// Series of a head with their labels, in order of (tenant, labels).
-fn labelled(inner: &Inner, partition: u32, present: &[u32]) -> Result<Vec<(u32, Known)>> {
+fn labelled(inner: &Inner, partition: u32, head: &Head, present: &[u32]) -> Result<Vec<(u32, Known)>> {
     let mut series = inner.registry(partition).known(present);
-    // The registry keeps every series that a held head has samples of: to lose one here would be to lose samples.
+    // The registry keeps every series that a held head has samples of: to lose one here would be to lose samples. Only
+    // a deletion may have emptied it meanwhile.
     if series.len() != present.len() {
-        return Err(Error::Log(format!("{} series of a head have no labels", present.len() - series.len())));
+        let known: std::collections::BTreeSet<u32> = series.iter().map(|(id, _)| *id).collect();
+        let lost = present.iter().filter(|id| !known.contains(id) && !head.lacks(**id)).count();
+        if lost > 0 {
+            return Err(Error::Log(format!("{lost} series of a head have no labels")));
+        }
     }
     series.sort_by(|(_, a), (_, b)| a.tenant.cmp(&b.tenant).then_with(|| a.labels.cmp(&b.labels)));
     Ok(series)

@@ -9,7 +9,8 @@
 //! do not overlap in time, as flushes of one shard mostly do not, are appended to each other.
 //!
 //! Invariants:
-//! * Every sample of a source that is not older than its tenant's cut is in exactly one target, or overwritten.
+//! * Every sample of a source that is not older than its tenant's cut, and that no deletion hides, is in exactly one
+//!   target, or overwritten.
 //! * Memory is one series of each source, the blocks around it, and the open blocks of each target's writer. Blocks of
 //!   values that only the merge needs do not enter the cache of the queries.
 //! * A damaged source ends the merge with its error: nothing is dropped by copying around damage.
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use varve_model::{Column, Exemplar, Histogram, Labels, Millis, SeriesHash, TenantId, TimeRange};
 use varve_vfs::Env;
 
+use crate::deletion::Hidden;
 use crate::error::Result;
 use crate::segment::exemplars::Entry;
 use crate::segment::{ReadScratch, Segment, SegmentHeader, SegmentMeta, SegmentWriter};
@@ -124,6 +126,17 @@ pub fn merge(
     cut: &dyn Fn(TenantId) -> Millis,
     targets: &[Target],
 ) -> Result<Merged> {
+    merge_without(env, sources, &[], cut, targets)
+}
+
+/// As [`merge`], without what deletions hide, told for each source; nothing is hidden in those that are missing.
+pub(crate) fn merge_without(
+    env: &Env,
+    sources: &[Arc<Segment>],
+    hidden: &[Hidden],
+    cut: &dyn Fn(TenantId) -> Millis,
+    targets: &[Target],
+) -> Result<Merged> {
     for pair in targets.windows(2) {
         if let [before, after] = pair {
             assert_eq!(before.range.max.checked_add(1), Some(after.range.min), "targets follow each other");
@@ -151,6 +164,9 @@ pub fn merge(
             later.clear();
             cursor.segment.read_with(&mut cursor.scratch, cursor.series, kept, &mut later)?;
             merged.samples_read += later.len() as u64;
+            if let Some(hidden) = hidden.get(index).filter(|hidden| !hidden.is_empty()) {
+                hidden.cut(cursor.series, &mut later);
+            }
             overlay(&mut column, &mut later, &mut scratch);
             cursor.advance()?;
         }
@@ -174,7 +190,7 @@ pub fn merge(
         assert_eq!(written, column.len(), "every sample has its target");
         merged.samples_written += written as u64;
     }
-    merge_exemplars(env, sources, cut, targets, &mut writers)?;
+    merge_exemplars(env, sources, hidden, cut, targets, &mut writers)?;
     for (writer, segment) in writers.into_iter().zip(&mut merged.segments) {
         if let Some(writer) = writer {
             *segment = Some(writer.finish()?);
@@ -210,6 +226,7 @@ impl ExemplarCursor<'_> {
 fn merge_exemplars(
     env: &Env,
     sources: &[Arc<Segment>],
+    hidden: &[Hidden],
     cut: &dyn Fn(TenantId) -> Millis,
     targets: &[Target],
     writers: &mut [Option<SegmentWriter>],
@@ -225,9 +242,12 @@ fn merge_exemplars(
         let Some((tenant, labels)) = fronts.map(|entry| (entry.tenant, &entry.labels)).min() else { return Ok(()) };
         let labels = labels.clone();
         let mut exemplars = Vec::new();
-        for cursor in &mut cursors {
+        for (index, cursor) in cursors.iter_mut().enumerate() {
             let same = |entry: &&mut Entry| (entry.tenant, &entry.labels) == (tenant, &labels);
             if let Some(entry) = cursor.front.as_mut().filter(same) {
+                if let Some(hidden) = hidden.get(index) {
+                    hidden.cut_exemplars(tenant, &labels, &mut entry.exemplars);
+                }
                 exemplars.append(&mut entry.exemplars);
                 cursor.advance()?;
             }

@@ -6,6 +6,7 @@
 //! * [`flush`]: a frozen head becomes segments.
 //! * [`compact`]: segments become fewer and larger ones, with better codecs.
 //! * [`expire`]: segments whose samples are too old, or too many, go.
+//! * clean, in [`compact`]: one segment loses what deletions hide in it.
 //!
 //! Invariants:
 //! * At most one step a shard: what it read is still there when it is installed.
@@ -50,6 +51,7 @@ pub(crate) enum Kind {
     Flush(Arc<FrozenHead>),
     Compact(compact::Compaction),
     Expire(Vec<Arc<LiveSegment>>),
+    Clean(Arc<LiveSegment>),
     /// A change whose commit failed: it is in the claim.
     Again(&'static str),
 }
@@ -120,12 +122,13 @@ pub struct Done {
 }
 
 impl Step {
-    /// `flush`, `compact` or `expire`.
+    /// `flush`, `compact`, `expire` or `clean`.
     pub fn name(&self) -> &'static str {
         match &self.kind {
             Kind::Flush(_) => "flush",
             Kind::Compact(_) => "compact",
             Kind::Expire(_) => "expire",
+            Kind::Clean(_) => "clean",
             Kind::Again(name) => name,
         }
     }
@@ -142,6 +145,7 @@ impl Step {
             Kind::Flush(frozen) => Some(flush::run(env, &claim, frozen)?),
             Kind::Compact(compaction) => Some(compact::run(env, &claim, compaction)?),
             Kind::Expire(remove) => Some(Change { name: "expire", add: Vec::new(), remove, flushed: None }),
+            Kind::Clean(live) => Some(compact::clean(env, &claim, live)?),
             Kind::Again(_) => None,
         };
         Ok(Done { change: change.map(Box::new), claim })
@@ -161,15 +165,33 @@ impl Done {
         let applied = change.flushed.as_ref().map(|frozen| (partition, frozen.end));
         let mut edits: Vec<Edit> = change.add.iter().map(|live| Edit::Add(live.entry.clone())).collect();
         edits.extend(change.remove.iter().map(|live| Edit::Remove { id: live.entry.id }));
+        let removed: Vec<u64> = change.remove.iter().map(|live| live.entry.id).collect();
+        let idle = idle_deletions(inner, partition, &change, &removed);
+        let mut manifest = inner.manifest();
+        // Replay will not meet the records of these deletions any more.
+        let held = &manifest.catalog().deletions;
+        for deletion in &inner.state.load().version.deletions {
+            let behind = applied.is_some_and(|(_, offset)| deletion.offset < offset);
+            let known = held.contains_key(&(partition, deletion.offset));
+            if deletion.partition == partition && behind && !known && !idle.contains(&deletion.offset) {
+                let (offset, tenant, spec) = (deletion.offset, deletion.tenant, deletion.spec.clone());
+                edits.push(Edit::Delete { partition, offset, tenant, spec });
+            }
+        }
+        let known = idle.iter().filter(|offset| held.contains_key(&(partition, **offset)));
+        edits.extend(known.map(|offset| Edit::Forget { partition, offset: *offset }));
         edits.extend(applied.map(|(partition, offset)| Edit::Applied { partition, offset }));
-        if let Err(error) = inner.manifest().commit(&edits, claim.now) {
+        let committed = manifest.commit(&edits, claim.now);
+        drop(manifest);
+        if let Err(error) = committed {
             // The edits may be durable all the same: the same ones are committed again before anything else.
             claim.tried = Some(change);
             return Err(error);
         }
-        let removed: Vec<u64> = change.remove.iter().map(|live| live.entry.id).collect();
         inner.state.change(|state| {
-            state.version = Arc::new(state.version.with(change.add.clone(), &removed, applied));
+            let mut version = state.version.with(change.add.clone(), &removed, applied);
+            version.deletions.retain(|d| d.partition != partition || !idle.contains(&d.offset));
+            state.version = Arc::new(version);
             if let (Some(frozen), Some(heads)) = (&change.flushed, state.shards.get_mut(partition as usize)) {
                 heads.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
             }
@@ -186,6 +208,7 @@ impl Done {
         let counter = match change.name {
             "flush" => &work.flushes,
             "compact" => &work.compactions,
+            "clean" => &work.cleanings,
             _ => &work.expiries,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -194,8 +217,28 @@ impl Done {
     }
 }
 
+/// Deletions that nobody needs once a change is made.
+fn idle_deletions(inner: &Inner, partition: u32, change: &Change, removed: &[u64]) -> Vec<u64> {
+    let state = inner.state.load();
+    if state.version.deletions.is_empty() {
+        return Vec::new();
+    }
+    let next = state.version.with(change.add.clone(), removed, None);
+    let heads = state.shards.get(partition as usize).map(|heads| heads.frozen.as_slice()).unwrap_or_default();
+    let flushed = |frozen: &Arc<FrozenHead>| change.flushed.as_ref().is_some_and(|f| Arc::ptr_eq(f, frozen));
+    let frozen: Vec<Arc<FrozenHead>> = heads.iter().filter(|frozen| !flushed(frozen)).cloned().collect();
+    next.idle_deletions(partition, &frozen)
+}
+
 /// Moves finished segments from `tmp/` to `segments/`, durably, and opens them.
-pub(crate) fn publish(env: &Env, inner: &Inner, written: Vec<SegmentMeta>) -> Result<Vec<Arc<LiveSegment>>> {
+///
+/// Deletions below the offset `clean` have been applied to them; without it those below their own end.
+pub(crate) fn publish(
+    env: &Env,
+    inner: &Inner,
+    written: Vec<SegmentMeta>,
+    clean: Option<u64>,
+) -> Result<Vec<Arc<LiveSegment>>> {
     let layout = Layout(&inner.dir);
     let mut live = Vec::with_capacity(written.len());
     for meta in &written {
@@ -220,6 +263,7 @@ pub(crate) fn publish(env: &Env, inner: &Inner, written: Vec<SegmentMeta>) -> Re
             series: meta.series,
             samples: meta.samples,
             bytes: meta.bytes,
+            clean: clean.unwrap_or(header.last),
         };
         live.push(Arc::new(LiveSegment { entry, path, segment }));
     }

@@ -1,17 +1,22 @@
-//! Plan: which step next. A pure function of the state: flush before expire before compact.
+//! Plan: which step next. A function of the state: flush before expire before compact before clean.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use varve_model::Millis;
 
 use super::{Claim, Kind, Step, compact, expire};
-use crate::engine::Inner;
+use crate::engine::{Inner, ShardWork};
+use crate::state::Version;
+
+/// Deletions of a shard from which on segments are cleaned unasked: each is looked up in each segment that is read.
+const DELETIONS_MAX: usize = 64;
 
 /// The most urgent step of a shard that has none.
 pub(crate) fn next(inner: &Arc<Inner>, now: Millis) -> Option<Step> {
     let state = inner.state.load();
     let mut shards = inner.work.lock();
-    let free = |partition: u32, shards: &[crate::engine::ShardWork]| {
+    let free = |partition: u32, shards: &[ShardWork]| {
         shards
             .get(partition as usize)
             .is_some_and(|work| !work.busy && now >= work.not_before && work.stalled.is_none())
@@ -52,10 +57,29 @@ pub(crate) fn next(inner: &Arc<Inner>, now: Millis) -> Option<Step> {
             Some((partition, Kind::Compact(compaction)))
         });
     }
+    if chosen.is_none() {
+        chosen = clean(inner, &state.version, &shards, &|p| free(p, &shards) && frozen(p).is_empty());
+    }
     let (partition, kind) = chosen?;
     if let Some(work) = shards.get_mut(partition as usize) {
         work.busy = true;
     }
     drop(shards);
     Some(Step { kind, claim: Claim::new(Arc::clone(inner), partition, now) })
+}
+
+/// The next segment to be cleaned: when that was asked for, or many deletions wait.
+fn clean(inner: &Inner, version: &Version, shards: &[ShardWork], may: &dyn Fn(u32) -> bool) -> Option<(u32, Kind)> {
+    if version.deletions.is_empty() {
+        inner.work.cleaning.store(false, Ordering::Relaxed);
+        return None;
+    }
+    let asked = inner.work.cleaning.load(Ordering::Relaxed);
+    let many = |partition: u32| {
+        asked || version.deletions.iter().filter(|deletion| deletion.partition == partition).count() > DELETIONS_MAX
+    };
+    (0..inner.partitions).filter(|&partition| may(partition) && many(partition)).find_map(|partition| {
+        let damaged = shards.get(partition as usize).map(|work| work.damaged.as_slice()).unwrap_or_default();
+        compact::plan_clean(version, partition, damaged).map(|live| (partition, Kind::Clean(live)))
+    })
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use varve_engine::DeletionSpec;
 use varve_engine::manifest::edit::{Edit, SegmentEntry, encode};
 use varve_engine::segment::{SegmentHeader, SegmentWriter};
 use varve_fuzz::{SALT, records_of, small_log};
 use varve_model::write::{Metadata, MetricType};
-use varve_model::{Column, Labels, STALE_NAN_BITS, TenantId, TenantName, TimeRange};
+use varve_model::{Column, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TenantName, TimeRange};
 use varve_vfs::Nanos;
 use varve_vfs::sim::{SimClock, SimVfs};
 
@@ -89,13 +90,19 @@ pub(super) fn manifests() -> Vec<Seed> {
         series: 7,
         samples: 1000,
         bytes: 4096,
+        clean: 1 << 40,
     };
+    let matcher = Matcher::new(MatchOp::Regex, "job", "a|b.*", 1 << 20).expect("a matcher");
+    let spec = DeletionSpec { matchers: vec![matcher], range: TimeRange { min: -5, max: i64::MAX } };
     let edits = [
         Edit::Snapshot { part: 0, last: true },
         Edit::Directory { partitions: 2 },
         Edit::Tenant { id: TenantId(1), name: TenantName::default() },
         Edit::Metadata { tenant: TenantId(1), metadata },
-        Edit::Add(segment),
+        Edit::Add(segment.clone()),
+        Edit::Add(SegmentEntry { clean: 1 << 41, ..segment }),
+        Edit::Delete { partition: 1, offset: 99, tenant: TenantId(1), spec },
+        Edit::Forget { partition: 1, offset: 98 },
         Edit::Remove { id: 2 },
         Edit::Applied { partition: 1, offset: 300 },
     ];

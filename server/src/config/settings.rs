@@ -205,6 +205,7 @@ settings! {
     exemplars_per_tenant_max: Count = "Exemplars of one tenant that wait in the memory of a shard for their flush.";
     exemplar_label_chars_max: Count = "Characters of an exemplar's label names and values together.";
     query_exemplars_max: Count = "Exemplars in one answer.";
+    deletions_max: Count = "Deletions whose samples wait to be removed from the files of a shard.";
 }
 
 impl Settings {
