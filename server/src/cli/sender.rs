@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use varve_model::write::{WriteExemplar, WriteSeries};
 use varve_model::{Histogram, Millis, SeriesHash, WriteBatch};
-use varve_protocol::remote_write::encode_v1;
+use varve_protocol::remote_write::{encode_v1, encode_v2};
 
 use super::client::Server;
 use super::progress::Progress;
@@ -28,6 +28,17 @@ const BYTES_MAX: usize = 4 << 20;
 const TRIES_MAX: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+const V1: [(&str, &str); 3] = [
+    ("Content-Type", "application/x-protobuf"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+];
+const V2: [(&str, &str); 3] = [
+    ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+];
 
 /// What came of it.
 #[derive(Default, Debug)]
@@ -118,10 +129,16 @@ impl<'a, P> Sender<'a, P> {
     pub(super) fn flush(&mut self, progress: &mut Progress) -> Result<(), String> {
         if !self.batch.series.is_empty() || !self.batch.metadata.is_empty() {
             let mut body = Vec::new();
-            encode_v1(&self.batch, &mut body);
+            // Only the second version has start timestamps, and only the first has metadata of any family.
+            let v2 = !self.batch.starts.is_empty() || !self.batch.histogram_starts.is_empty();
+            if v2 {
+                encode_v2(&self.batch, &mut body);
+            } else {
+                encode_v1(&self.batch, &mut body);
+            }
             let packed =
                 snap::raw::Encoder::new().compress_vec(&body).map_err(|error| format!("cannot compress: {error}"))?;
-            let refused = self.deliver(&packed, progress)?;
+            let refused = self.deliver(&packed, if v2 { &V2 } else { &V1 }, progress)?;
             self.outcome.stored += (self.batch.samples() as u64).saturating_sub(refused);
             self.batch.clear();
             self.histogram_bytes = 0;
@@ -130,15 +147,10 @@ impl<'a, P> Sender<'a, P> {
     }
 
     /// Sends one body until it is acknowledged; how many samples were refused.
-    fn deliver(&mut self, body: &[u8], progress: &mut Progress) -> Result<u64, String> {
-        const HEADERS: [(&str, &str); 3] = [
-            ("Content-Type", "application/x-protobuf"),
-            ("Content-Encoding", "snappy"),
-            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-        ];
+    fn deliver(&mut self, body: &[u8], headers: &[(&str, &str)], progress: &mut Progress) -> Result<u64, String> {
         let mut pause = PAUSE_MIN;
         for attempt in 1.. {
-            let (why, wait) = match self.server.send("POST", "/api/v1/write", &HEADERS, body) {
+            let (why, wait) = match self.server.send("POST", "/api/v1/write", headers, body) {
                 Ok(answer) if answer.status / 100 == 2 => return Ok(0),
                 Ok(answer) if answer.status == 400 => {
                     let text = answer.error();
