@@ -100,10 +100,15 @@ impl Prometheus {
     /// Starts `program` and waits until it is ready. `config` is its prometheus.yml.
     #[track_caller]
     pub(crate) fn start(program: &Path, dir: &Path, config: &str, flags: &[&str]) -> Prometheus {
+        Prometheus::start_at(program, dir, config, flags, free_port())
+    }
+
+    /// The same at a port that the configuration may name.
+    #[track_caller]
+    pub(crate) fn start_at(program: &Path, dir: &Path, config: &str, flags: &[&str], port: u16) -> Prometheus {
         std::fs::create_dir_all(dir).unwrap();
         // Beside the directory: it may be a snapshot that is looked at.
-        let (port, beside) = (free_port(), dir.with_extension(""));
-        let file = beside.with_extension("yml");
+        let (file, log) = (dir.with_extension("yml"), dir.with_extension("log"));
         std::fs::write(&file, config).unwrap();
         let mut args = vec![
             format!("--config.file={}", file.display()),
@@ -111,9 +116,20 @@ impl Prometheus {
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let program = spawn(&program.display().to_string(), &args, &beside.with_extension("log"));
-        wait_until("prometheus is ready", || exchange_ready(port));
-        Prometheus { port, _program: program }
+        let _program = spawn(&program.display().to_string(), &args, &log);
+        let prometheus = Prometheus { port, _program };
+        wait_until("prometheus is ready", || {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(!said.contains("Error loading config"), "{said}");
+            prometheus.is_ready()
+        });
+        prometheus
+    }
+
+    fn is_ready(&self) -> bool {
+        let request = b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            && exchange(&format!("127.0.0.1:{}", self.port), request).status == 200
     }
 
     pub(crate) fn url(&self) -> String {
@@ -147,16 +163,6 @@ impl Prometheus {
         let answer = exchange(&format!("127.0.0.1:{}", self.port), &[head.as_bytes(), &body].concat());
         assert_eq!(answer.status, 204, "{}", String::from_utf8_lossy(&answer.body));
     }
-}
-
-fn exchange_ready(port: u16) -> bool {
-    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        && exchange(
-            &format!("127.0.0.1:{port}"),
-            b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        )
-        .status
-            == 200
 }
 
 /// The series of a result in a fixed order.
@@ -318,6 +324,41 @@ pub(crate) fn python(name: &str, packages: &[&str]) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// A node_modules directory with packages, installed once. `None`, loudly, when they cannot be had.
+pub(crate) fn node(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    if !installed(&["node", "npm"]) {
+        return None;
+    }
+    let dir = cache(&format!("node-{name}"));
+    let (done, wanted) = (dir.join("packages.txt"), packages.join(" "));
+    let modules = dir.join("node_modules");
+    if std::fs::read_to_string(&done).ok().as_deref() == Some(&wanted) {
+        return Some(modules);
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("package.json"), "{\"private\": true}").unwrap();
+    let flags = [
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--legacy-peer-deps",
+        "--omit=optional",
+        "--fetch-retries=1",
+        "--fetch-timeout=60000",
+    ];
+    let installed = output(Command::new("npm").current_dir(&dir).args(flags).args(packages));
+    if installed.status.success() {
+        std::fs::write(&done, wanted).unwrap();
+        return Some(modules);
+    }
+    let said = String::from_utf8_lossy(&installed.stderr).into_owned();
+    let why = said.lines().find(|line| line.contains("npm error")).unwrap_or("npm failed").to_owned();
+    skip(&format!("npm packages {wanted} cannot be installed ({why})"));
+    None
 }
 
 /// Runs a python script against a server, with the server's address as its first argument.
