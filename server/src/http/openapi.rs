@@ -137,7 +137,7 @@ fn operation(route: &Route, endpoint: &Endpoint, method: &str) -> Value {
             responses["204"] = json!({"description": "There is nothing to tell."});
         }
         Shape::Body(kind) => {
-            let schema = if kind == "application/json" { json!({}) } else { json!({"type": "string"}) };
+            let schema = if kind.starts_with("text/") { json!({"type": "string"}) } else { json!({}) };
             responses["200"] = json!({"description": "Well.", "content": {kind: {"schema": schema}}});
         }
         Shape::Nothing => responses["204"] = json!({"description": "Done."}),
@@ -160,10 +160,14 @@ fn envelope(data: &str) -> Value {
 
 fn schema(parameter: &Parameter) -> Value {
     let one = match parameter.kind {
-        Kind::Query | Kind::Selector | Kind::Text => json!({"type": "string"}),
-        Kind::Time => json!({"oneOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+        Kind::Query => json!({"type": "string", "examples": ["sum by (job) (rate(x[5m]))", "1"]}),
+        Kind::Selector => json!({"type": "string", "examples": ["up", "{job=~\".+\"}"]}),
+        Kind::Text => json!({"type": "string"}),
+        Kind::Time => {
+            json!({"oneOf": [{"type": "string", "format": "date-time"}, {"type": "number"}], "examples": [1_767_361_020]})
+        }
         Kind::Duration => {
-            json!({"oneOf": [{"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}, {"type": "number", "exclusiveMinimum": 0}]})
+            json!({"oneOf": [{"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"}, {"type": "number", "exclusiveMinimum": 0}], "examples": ["30s"]})
         }
         Kind::Number => json!({"type": "integer", "minimum": 0}),
         Kind::Switch => json!({"type": "boolean"}),
