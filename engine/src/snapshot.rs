@@ -33,7 +33,7 @@ pub struct Snapshot {
     state: Arc<State>,
     registries: Arc<[Arc<Registry>]>,
     /// Who asks as the first of the two also sees the second.
-    shared: Option<(TenantId, TenantId)>,
+    shared: Vec<(TenantId, TenantId)>,
 }
 
 /// Where a part of a series lies.
@@ -121,18 +121,20 @@ impl Joining<'_> {
 impl Snapshot {
     pub(crate) fn new(inner: &Inner) -> Snapshot {
         let registries = (0..inner.partitions).map(|partition| inner.registry(partition)).collect();
-        Snapshot { state: inner.state.load(), registries, shared: None }
+        Snapshot { state: inner.state.load(), registries, shared: Vec::new() }
     }
 
     /// The same view, in which `reader` also sees what `owner` has. Where both have a label set it is one series.
     pub fn sharing(self, reader: TenantId, owner: TenantId) -> Snapshot {
-        Snapshot { shared: Some((reader, owner)), ..self }
+        let mut shared = self.shared;
+        shared.push((reader, owner));
+        Snapshot { shared, ..self }
     }
 
     /// Whose data a tenant sees.
     fn seen_by(&self, tenant: TenantId) -> impl Iterator<Item = TenantId> + Clone + use<> {
-        let owner = self.shared.filter(|(reader, _)| *reader == tenant).map(|(_, owner)| owner);
-        std::iter::once(tenant).chain(owner)
+        let owners = self.shared.iter().filter(|(reader, _)| *reader == tenant).map(|(_, owner)| *owner);
+        std::iter::once(tenant).chain(owners).collect::<Vec<TenantId>>().into_iter()
     }
 
     /// What deletions hide in a segment.

@@ -384,3 +384,31 @@ fn exemplars_are_found_by_what_an_expression_selects() {
     let turned = asked("a", now, 0);
     assert_eq!(turned.error().1, "end timestamp must not be before start timestamp");
 }
+
+#[test]
+fn a_query_may_read_several_tenants_together() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    for (tenant, job) in [("a", "one"), ("b", "two"), ("c", "three")] {
+        let series: &[(&str, &str)] = &[("__name__", "x"), ("job", job)];
+        assert_eq!(house.write_as(tenant, &batch(&[(series, &[(now - 1000, 1.0)])])).status, 204);
+    }
+    let both: &[(&str, &str)] = &[("__name__", "y")];
+    assert_eq!(house.write_as("a", &batch(&[(both, &[(now - 2000, 1.0)])])).status, 204);
+    assert_eq!(house.write_as("b", &batch(&[(both, &[(now - 1000, 2.0)])])).status, 204);
+    let data = |tenants: &str, path: &str| {
+        let answer = house.request("GET", path, &[("X-Scope-OrgID", tenants)], b"");
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()["data"].clone()
+    };
+    assert_eq!(data("a|b", "/api/v1/query?query=sum(x)")["result"][0]["value"][1], "2");
+    assert_eq!(data("a|b|nosuch", "/api/v1/query?query=count_over_time(y%5B1m%5D)")["result"][0]["value"][1], "2");
+    assert_eq!(data("c|a", "/api/v1/label/job/values"), serde_json::json!(["one", "three"]));
+    assert_eq!(data("c|b", "/api/v1/series?match[]=x").as_array().unwrap().len(), 2);
+    assert_eq!(data("c", "/api/v1/query?query=count(x)")["result"][0]["value"][1], "1");
+    let wrong = house.request("GET", "/api/v1/query?query=x", &[("X-Scope-OrgID", "a||b")], b"");
+    assert_eq!((wrong.status, wrong.error().0.as_str()), (400, "bad_data"));
+    let write = house.write_as("a|b", &batch(&[(both, &[(now, 1.0)])]));
+    assert_eq!((write.status, write.error().1.contains("only queries")), (400, true));
+}

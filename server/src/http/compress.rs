@@ -164,11 +164,14 @@ struct Encoded {
     state: State,
 }
 
+/// The encoder, and what came out of it.
+type Pushed = (Option<Box<Encoder>>, Vec<u8>);
+
 enum State {
     /// Waits for the next piece.
     Idle(Box<Encoder>),
     /// A piece is being compressed; the encoder comes back unless it was the last.
-    Busy(JoinHandle<io::Result<(Option<Box<Encoder>>, Vec<u8>)>>),
+    Busy(JoinHandle<io::Result<Pushed>>),
     Done,
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use varve_engine::Snapshot;
 use varve_model::{Labels, Matcher, TimeRange};
 use varve_query::promql::ast::{Expr, ExprKind};
 
@@ -14,7 +13,7 @@ use crate::app::App;
 
 /// `/api/v1/query_exemplars`
 pub async fn query_exemplars(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     let min = params.time_or("start", i64::MIN)?;
     let max = params.time_or("end", i64::MAX)?;
@@ -28,9 +27,9 @@ pub async fn query_exemplars(app: Arc<App>, request: Request<Body>) -> Answer {
         return Ok(error::no_content());
     }
     work::run(&app, None, move |app, budget, out| {
-        let snapshot: Snapshot = app.snapshot()?;
+        let snapshot = reader.snapshot(app)?;
         let exemplars_max = app.settings.limits.query_exemplars_max;
-        let found = snapshot.exemplars(tenant, &selectors, TimeRange { min, max }, exemplars_max)?;
+        let found = snapshot.exemplars(reader.tenant, &selectors, TimeRange { min, max }, exemplars_max)?;
         out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":[");
         for (i, (labels, exemplars)) in found.iter().enumerate() {
             if i.is_multiple_of(64) {

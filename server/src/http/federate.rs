@@ -22,7 +22,7 @@ const CUSTOM_SCHEMA: i32 = -53;
 
 /// `/federate`
 pub async fn federate(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let (format, escaping) = negotiate(request.headers());
     let params = request::params(&app, request).await?;
     work::run(&app, None, move |app, budget, out| {
@@ -30,13 +30,13 @@ pub async fn federate(app: Arc<App>, request: Request<Body>) -> Answer {
         let now = app.now();
         let lookback = i64::try_from(app.settings.server.lookback_ms).unwrap_or(i64::MAX);
         let range = TimeRange { min: now.saturating_sub(lookback), max: now };
-        let snapshot = app.snapshot()?;
+        let snapshot = reader.snapshot(app)?;
         let series_max = app.settings.limits.query_series_max;
         // By name, then by labels; a series that several selectors find is there once.
         let mut found = BTreeMap::new();
         for matchers in &selectors {
             budget.check()?;
-            let selection = Arc::new(snapshot.select(tenant, matchers, range, series_max)?);
+            let selection = Arc::new(snapshot.select(reader.tenant, matchers, range, series_max)?);
             budget.select(selection.len() as u64)?;
             for index in 0..selection.len() {
                 let labels = selection.labels(index);

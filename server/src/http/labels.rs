@@ -1,5 +1,6 @@
 //! What is stored: series, label names, label values, metadata.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -93,7 +94,7 @@ fn write_list<T>(
 
 /// `/api/v1/series`
 pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     if params.all("match[]").is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
@@ -102,9 +103,9 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
     let range = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, wrong_match)?;
-        let snapshot = app.snapshot()?;
+        let snapshot = reader.snapshot(app)?;
         let series_max = app.settings.limits.query_series_max;
-        let found = each(&selectors, budget, &|matchers| snapshot.select(tenant, matchers, range, series_max))?;
+        let found = each(&selectors, budget, &|matchers| snapshot.select(reader.tenant, matchers, range, series_max))?;
         let labels = |one: &Selection| (0..one.len()).map(|index| one.labels(index)).collect::<Vec<Labels>>();
         let mut all: Vec<Labels> = found.iter().flat_map(labels).collect();
         all.sort_unstable();
@@ -117,14 +118,14 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
 
 /// `/api/v1/labels`
 pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     let limit = params.limit("limit")?;
     let range = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, ApiError::bad_data)?;
-        let snapshot = app.snapshot()?;
-        let found = each(&selectors, budget, &|matchers| snapshot.label_names(tenant, matchers, range))?;
+        let snapshot = reader.snapshot(app)?;
+        let found = each(&selectors, budget, &|matchers| snapshot.label_names(reader.tenant, matchers, range))?;
         write_list(out, Texts::union(found).iter(), limit, json::push_string);
         Ok(())
     })
@@ -133,7 +134,7 @@ pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
 
 /// `/api/v1/label/{name}/values`
 pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let path = request.uri().path();
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or_default();
     let name = decode_name(&unescape(name.as_bytes(), false)?);
@@ -145,8 +146,8 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
     let range: TimeRange = params.range()?;
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, ApiError::bad_data)?;
-        let snapshot = app.snapshot()?;
-        let found = each(&selectors, budget, &|matchers| snapshot.label_values(tenant, &name, matchers, range))?;
+        let snapshot = reader.snapshot(app)?;
+        let found = each(&selectors, budget, &|matchers| snapshot.label_values(reader.tenant, &name, matchers, range))?;
         write_list(out, Texts::union(found).iter(), limit, json::push_string);
         Ok(())
     })
@@ -178,7 +179,7 @@ fn decode_name(name: &str) -> String {
 
 /// `/api/v1/metadata`
 pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
-    let name = request::tenant_name(request.headers())?;
+    let names = request::tenant_names(request.headers())?;
     let params = request::params(&app, request).await?;
     let limit = |name: &str| match params.text(name) {
         "" => Ok(None),
@@ -192,16 +193,17 @@ pub async fn metadata(app: Arc<App>, request: Request<Body>) -> Answer {
     // One entry a family is within any limit.
     limit("limit_per_metric")?;
     let engine = &app.store()?.engine;
-    let of = |name| engine.find_tenant(name).map(|tenant| engine.metadata(tenant)).unwrap_or_default();
-    let mut metadata = of(&name);
-    if name == TenantName::default() {
-        let own = of(&own_tenant());
-        let own = own.into_iter().filter(|own| !metadata.iter().any(|one| one.family == own.family));
-        metadata.extend(own.collect::<Vec<_>>());
+    let own = names.contains(&TenantName::default()).then(own_tenant);
+    // The first that knows a family tells of it.
+    let mut metadata: BTreeMap<String, Metadata> = BTreeMap::new();
+    for tenant in names.iter().chain(&own).filter_map(|name| engine.find_tenant(name)) {
+        for one in engine.metadata(tenant) {
+            metadata.entry(one.family.clone()).or_insert(one);
+        }
     }
     let wanted = params.text("metric");
     let chosen =
-        metadata.iter().filter(|m| wanted.is_empty() || m.family == wanted).take(families.unwrap_or(usize::MAX));
+        metadata.values().filter(|m| wanted.is_empty() || m.family == wanted).take(families.unwrap_or(usize::MAX));
     Ok(success(|out| {
         out.push(b'{');
         for (i, one) in chosen.enumerate() {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
-use varve_model::{Labels, Millis, TenantId};
+use varve_engine::Snapshot;
+use varve_model::{Labels, Millis, TenantId, TenantName};
 use varve_query::answer::{Answer as Evaluated, Cell, Value};
 use varve_query::budget::Budget;
 use varve_query::exec;
@@ -18,6 +19,7 @@ use super::params::{self, Params};
 use super::work::{self, AnswerWriter};
 use super::{Answer, ast, json, request, success};
 use crate::app::App;
+use crate::self_scrape::own_tenant;
 
 /// The tenant of a query whose name never wrote: it owns nothing, so that every query answers as on an empty store.
 const NOBODY: TenantId = TenantId(u32::MAX);
@@ -25,10 +27,39 @@ const NOBODY: TenantId = TenantId(u32::MAX);
 /// Warnings that an answer shows, and infos.
 const ANNOTATIONS_MAX: usize = 10;
 
-/// The id of a tenant that reads.
-pub fn tenant(app: &App, headers: &HeaderMap) -> Result<TenantId, ApiError> {
-    let name = request::tenant_name(headers)?;
-    Ok(app.store()?.engine.find_tenant(&name).unwrap_or(NOBODY))
+/// The id under which the data of several tenants is read as that of one.
+const TOGETHER: TenantId = TenantId(u32::MAX - 1);
+
+/// Whose data a request reads.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// The id to ask under.
+    pub tenant: TenantId,
+    /// Whose data it sees besides its own.
+    owners: Vec<TenantId>,
+}
+
+impl Reader {
+    /// Who reads, by the request's header.
+    pub fn of(app: &App, headers: &HeaderMap) -> Result<Reader, ApiError> {
+        let names = request::tenant_names(headers)?;
+        let engine = &app.store()?.engine;
+        if let [name] = &names[..] {
+            return Ok(Reader { tenant: engine.find_tenant(name).unwrap_or(NOBODY), owners: Vec::new() });
+        }
+        let mut owners: Vec<TenantId> = names.iter().filter_map(|name| engine.find_tenant(name)).collect();
+        if names.contains(&TenantName::default()) {
+            owners.extend(engine.find_tenant(&own_tenant()));
+        }
+        owners.dedup();
+        Ok(Reader { tenant: TOGETHER, owners })
+    }
+
+    /// What it sees.
+    pub fn snapshot(&self, app: &App) -> Result<Snapshot, ApiError> {
+        let all = app.snapshot()?;
+        Ok(self.owners.iter().fold(all, |snapshot, owner| snapshot.sharing(self.tenant, *owner)))
+    }
 }
 
 /// How texts are parsed under the limits of this server.
@@ -50,18 +81,18 @@ fn parse(app: &App, text: &str) -> Result<Expr, ApiError> {
 
 /// `/api/v1/query`
 pub async fn query(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = tenant(&app, request.headers())?;
+    let reader = Reader::of(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     let limit = params.limit("limit")?;
     let time = params.time_or("time", app.now())?;
     let timeout = params.timeout()?;
-    let asked = RangeRequest { lookback_ms: lookback(&app, &params)?, ..RangeRequest::instant(tenant, time) };
-    evaluate(app, params, asked, limit, timeout).await
+    let asked = RangeRequest { lookback_ms: lookback(&app, &params)?, ..RangeRequest::instant(reader.tenant, time) };
+    evaluate(app, reader, params, asked, limit, timeout).await
 }
 
 /// `/api/v1/query_range`
 pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = tenant(&app, request.headers())?;
+    let reader = Reader::of(&app, request.headers())?;
     let params = request::params(&app, request).await?;
     let limit = params.limit("limit")?;
     let start = params.time("start")?;
@@ -85,8 +116,8 @@ pub async fn query_range(app: Arc<App>, request: Request<Body>) -> Answer {
     }
     let timeout = params.timeout()?;
     let lookback_ms = lookback(&app, &params)?;
-    let asked = RangeRequest { lookback_ms, ..RangeRequest::range(tenant, start, end, step) };
-    evaluate(app, params, asked, limit, timeout).await
+    let asked = RangeRequest { lookback_ms, ..RangeRequest::range(reader.tenant, start, end, step) };
+    evaluate(app, reader, params, asked, limit, timeout).await
 }
 
 fn lookback(app: &App, params: &Params) -> Result<i64, ApiError> {
@@ -126,6 +157,7 @@ fn thousands(number: u64) -> String {
 
 async fn evaluate(
     app: Arc<App>,
+    reader: Reader,
     params: Params,
     asked: RangeRequest,
     limit: Option<usize>,
@@ -136,7 +168,7 @@ async fn evaluate(
         let expr = parse(app, params.text("query"))?;
         let asked = RangeRequest { features: app.settings.server.enable_feature.of_queries(), ..asked };
         let store = app.store()?;
-        let source = app.snapshot()?;
+        let source = reader.snapshot(app)?;
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let asked = Asked { text: params.text("query"), limit, stats: params.text("stats"), seconds };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use varve_model::{Column, Labels, Matcher, TenantId};
+use varve_model::{Column, Labels, Matcher};
 use varve_protocol::remote_read::{
     self, Form, ReadQuery, ReadRequest, decode_read_request, push_chunks, push_frames, push_result, push_series,
 };
@@ -25,7 +25,7 @@ const CHUNKS: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedR
 
 /// `POST /api/v1/read`
 pub async fn remote_read(app: Arc<App>, request: Request<Body>) -> Answer {
-    let tenant = read::tenant(&app, request.headers())?;
+    let reader = read::Reader::of(&app, request.headers())?;
     let encoding = Encoding::of(request.headers(), Encoding::Snappy)?;
     let limits = &app.settings.limits;
     let bytes_max = limits.query_text_bytes_max.into();
@@ -34,8 +34,8 @@ pub async fn remote_read(app: Arc<App>, request: Request<Body>) -> Answer {
     drop(body);
     let asked = decode_read_request(&asked)?;
     work::run(&app, None, move |app, budget, out| match asked.form {
-        Form::Samples => samples(app, tenant, &asked, budget, out),
-        Form::StreamedChunks => chunks(app, tenant, &asked, budget, out),
+        Form::Samples => samples(app, &reader, &asked, budget, out),
+        Form::StreamedChunks => chunks(app, &reader, &asked, budget, out),
     })
     .await
 }
@@ -43,7 +43,7 @@ pub async fn remote_read(app: Arc<App>, request: Request<Body>) -> Answer {
 /// Calls `take` with every series of a query that has samples, in order of labels, until it says `false`.
 fn each_series(
     app: &App,
-    tenant: TenantId,
+    reader: &read::Reader,
     query: &ReadQuery,
     budget: &Budget,
     take: &mut dyn FnMut(&Labels, &Column) -> Result<bool, ApiError>,
@@ -52,7 +52,7 @@ fn each_series(
     let matcher = |(op, name, value): &(_, String, String)| Matcher::new(*op, name, value, regex_bytes_max);
     let matchers: Vec<Matcher> =
         query.matchers.iter().map(matcher).collect::<Result<_, _>>().map_err(ApiError::bad_data)?;
-    let selection = app.snapshot()?.select(tenant, &matchers, query.range, budget.series_left())?;
+    let selection = reader.snapshot(app)?.select(reader.tenant, &matchers, query.range, budget.series_left())?;
     budget.select(selection.len() as u64)?;
     let mut order: Vec<(Labels, usize)> = (0..selection.len()).map(|index| (selection.labels(index), index)).collect();
     order.sort_unstable();
@@ -70,7 +70,7 @@ fn each_series(
 
 fn samples(
     app: &App,
-    tenant: TenantId,
+    reader: &read::Reader,
     asked: &ReadRequest,
     budget: &Budget,
     out: &mut AnswerWriter,
@@ -80,7 +80,7 @@ fn samples(
     let mut samples = 0;
     for query in &asked.queries {
         result.clear();
-        each_series(app, tenant, query, budget, &mut |labels, column| {
+        each_series(app, reader, query, budget, &mut |labels, column| {
             samples += column.len() as u64;
             if samples > samples_max {
                 let what = format!("exceeded sample limit ({samples_max}); raise `remote_read_samples_max`");
@@ -104,7 +104,7 @@ fn samples(
 
 fn chunks(
     app: &App,
-    tenant: TenantId,
+    reader: &read::Reader,
     asked: &ReadRequest,
     budget: &Budget,
     out: &mut AnswerWriter,
@@ -113,7 +113,7 @@ fn chunks(
     out.set_kind(CHUNKS.to_owned());
     let mut encoded = Vec::new();
     for (number, query) in asked.queries.iter().enumerate() {
-        each_series(app, tenant, query, budget, &mut |labels, column| {
+        each_series(app, reader, query, budget, &mut |labels, column| {
             encoded.clear();
             push_chunks(column, &mut encoded);
             push_frames(out.buffer(), labels, &encoded, number as u64, frame_bytes_max);

@@ -12,6 +12,28 @@ use crate::app::App;
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "x-scope-orgid";
 
+/// Tenants that one query may read together.
+const TENANTS_MAX: usize = 64;
+
+/// The tenants of a request that reads: `a|b` are two. The default one when it names none.
+pub fn tenant_names(headers: &HeaderMap) -> Result<Vec<TenantName>, ApiError> {
+    let several = headers.get(TENANT_HEADER).and_then(|value| value.to_str().ok()).filter(|text| text.contains('|'));
+    let Some(text) = several.filter(|_| headers.get_all(TENANT_HEADER).iter().count() == 1) else {
+        return Ok(vec![tenant_name(headers)?]);
+    };
+    if text.split('|').count() > TENANTS_MAX {
+        return Err(ApiError::bad_data(format!("header X-Scope-OrgID names more than {TENANTS_MAX} tenants")));
+    }
+    let mut names = text.split('|').map(parse_tenant).collect::<Result<Vec<TenantName>, ApiError>>()?;
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    Ok(names)
+}
+
+fn parse_tenant(text: &str) -> Result<TenantName, ApiError> {
+    TenantName::parse(text).map_err(|what| ApiError::bad_data(format!("header X-Scope-OrgID: {what}")))
+}
+
 /// The tenant of a request; the default one when it names none.
 pub fn tenant_name(headers: &HeaderMap) -> Result<TenantName, ApiError> {
     let mut values = headers.get_all(TENANT_HEADER).iter();
@@ -23,7 +45,10 @@ pub fn tenant_name(headers: &HeaderMap) -> Result<TenantName, ApiError> {
     if text.is_empty() {
         return Ok(TenantName::default());
     }
-    TenantName::parse(text).map_err(|what| ApiError::bad_data(format!("header X-Scope-OrgID: {what}")))
+    if text.contains('|') {
+        return Err(ApiError::bad_data("header X-Scope-OrgID names several tenants, which only queries may"));
+    }
+    parse_tenant(text)
 }
 
 /// The media type of a header value without its parameters, in lower case: `a/b; c=d` is `a/b`.
@@ -80,6 +105,11 @@ mod tests {
         assert_eq!(tenant_name(&HeaderMap::new()).unwrap().as_str(), "anonymous");
         assert_eq!(tenant_name(&headers(TENANT_HEADER, "team-a")).unwrap().as_str(), "team-a");
         assert_eq!(tenant_name(&headers(TENANT_HEADER, "a/b")).unwrap_err().status(), 400);
+        assert!(tenant_name(&headers(TENANT_HEADER, "a|b")).unwrap_err().text().contains("only queries"));
+        let several = |text: &str| tenant_names(&headers(TENANT_HEADER, text));
+        let names: Vec<String> = several("b|a|b").unwrap().iter().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(several("a|").is_err() && several("|").is_err() && several(&["a"; 65].join("|")).is_err());
         let mut twice = headers(TENANT_HEADER, "a");
         twice.append(TENANT_HEADER, "b".parse().unwrap());
         assert!(tenant_name(&twice).is_err());
