@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use varve_model::histogram::{Histogram, Span};
 use varve_model::{Labels, Limits, TenantId};
 use varve_query::promql::{ParseOptions, parse};
-use varve_query::source::memory::MemorySource;
+use varve_query::source::memory::{MemorySample, MemorySource};
 use varve_query::{Answer, Budget, Error, Pool, RangeRequest, Value, run};
 
 const TENANT: TenantId = TenantId(1);
@@ -34,6 +35,53 @@ fn check(query: &str, limits: Limits, setting: &str) {
         Err(Error::Limit { setting: named, .. }) => assert_eq!(named, setting, "{query}"),
         other => panic!("{query}: {other:?}"),
     }
+}
+
+/// 20 series of 60 histograms of 1000 buckets, 8 kB each.
+fn histograms() -> MemorySource {
+    let mut source = MemorySource::new();
+    for series in 0..20 {
+        let labels = Labels::from([("__name__", "h"), ("i", &*series.to_string())]);
+        for minute in 0..60 {
+            let count = f64::from(minute);
+            let histogram = Histogram {
+                count: count * 1000.0,
+                positive_spans: vec![Span { offset: 0, length: 1000 }],
+                positive: vec![count; 1000],
+                ..Histogram::default()
+            };
+            source.push_sample(TENANT, &labels, i64::from(minute) * 60_000, MemorySample::Histogram(histogram));
+        }
+    }
+    source
+}
+
+#[test]
+fn histograms_are_charged_wherever_they_are_kept() {
+    let source = histograms();
+    let request = RangeRequest::range(TENANT, 0, 3_540_000, 60_000);
+    let ask = |query: &str, bytes: u64| {
+        let limits = Limits { query_bytes_max: bytes, ..Limits::default() };
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        run(&expr, &request, &source, &Budget::of_limits(&limits), &Pool::new())
+    };
+    for query in [
+        "h",
+        "-h",
+        "rate(h[5m])",
+        "sum_over_time(h[5m])",
+        "last_over_time(h[5m:1m])",
+        "sum by (i) (h)",
+        "avg by (i) (rate(h[5m]))",
+        "h + h",
+        "h * 2",
+        "histogram_quantile(0.5, h * 2)",
+    ] {
+        assert!(ask(query, 1 << 30).is_ok(), "{query} is fine otherwise");
+        let refused = ask(query, 4 << 20);
+        assert!(matches!(refused, Err(Error::Limit { setting: "query_bytes_max", .. })), "{query}: {refused:?}");
+    }
+    assert!(ask("sum(histogram_count(h))", 4 << 20).is_ok(), "totals are small");
 }
 
 #[test]

@@ -88,6 +88,11 @@ impl Accumulator {
         self.add(group, &floats);
     }
 
+    /// Bytes that histograms have taken since the last time.
+    pub(crate) fn take_uncharged(&mut self) -> u64 {
+        self.tally.as_mut().map_or(0, |tally| tally.take_uncharged())
+    }
+
     /// What is to be told.
     pub(crate) fn remarks(&self) -> Option<&Remarks> {
         self.tally.as_ref().map(|tally| &tally.remarks)

@@ -73,6 +73,16 @@ impl Partial {
         } else {
             let name = || if nameless { String::new() } else { labels.metric_name().to_owned() };
             self.state.add_mixed(number, row, &name);
+            self.charge(budget)?;
+        }
+        Ok(())
+    }
+
+    /// Charges what histograms have taken.
+    fn charge(&mut self, budget: &Budget) -> Result<(), Error> {
+        let bytes = self.state.take_uncharged();
+        if bytes > 0 {
+            self.held.push(budget.hold(bytes)?);
         }
         Ok(())
     }
@@ -87,7 +97,7 @@ impl Partial {
             self.state.merge(number, &later.state, group);
         }
         self.state.merge_remarks(&later.state);
-        Ok(())
+        self.charge(budget)
     }
 
     /// The result: one row a group. Remarks go to `notes`.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use varve_model::Histogram;
 
 use crate::annotation::{Annotation, Notes, Operation};
-use crate::histogram::{Combined, Incompatible, Mean, Sum};
+use crate::histogram::{Combined, Incompatible, Mean, Sum, bytes};
 use crate::promql::ast::AggregateOp;
 
 /// What is to be told about an aggregation.
@@ -80,6 +80,8 @@ pub(crate) struct Tally {
     name: Option<String>,
     /// What was noticed.
     pub(crate) remarks: Remarks,
+    /// Bytes of new cells that nobody was charged for yet.
+    uncharged: u64,
 }
 
 /// What a cell comes to.
@@ -99,7 +101,7 @@ impl Tally {
         let Some(state) = self.cells.get_mut(&cell) else {
             let state =
                 if op == AggregateOp::Avg { State::Mean(Mean::of(histogram)) } else { State::Sum(Sum::of(histogram)) };
-            self.cells.insert(cell, state);
+            self.insert(cell, state, bytes(histogram));
             return;
         };
         let added = match state {
@@ -110,6 +112,17 @@ impl Tally {
         if added.is_err() {
             self.give_up(cell, name());
         }
+    }
+
+    /// A new cell, whose compensations will take as much again.
+    fn insert(&mut self, cell: usize, state: State, bytes: u64) {
+        self.uncharged += 2 * bytes;
+        self.cells.insert(cell, state);
+    }
+
+    /// Bytes to be charged since the last time.
+    pub(crate) fn take_uncharged(&mut self) -> u64 {
+        std::mem::take(&mut self.uncharged)
     }
 
     fn give_up(&mut self, cell: usize, name: String) {
@@ -128,7 +141,7 @@ impl Tally {
         for (at, state) in later.cells.range(from) {
             let cell = into + at - begin;
             let Some(kept) = self.cells.get_mut(&cell) else {
-                self.cells.insert(cell, state.clone());
+                self.insert(cell, state.clone(), state.bytes());
                 continue;
             };
             let merged = match (kept, state) {
@@ -166,6 +179,14 @@ impl Tally {
 }
 
 impl State {
+    fn bytes(&self) -> u64 {
+        match self {
+            State::Sum(sum) => sum.bytes(),
+            State::Mean(mean) => mean.bytes(),
+            State::Incompatible => 0,
+        }
+    }
+
     fn remarks(&self) -> Combined {
         match self {
             State::Sum(sum) => sum.remarks(),

@@ -99,6 +99,11 @@ impl Sum {
         totals.iter().chain(&sum.positive).chain(&sum.negative).chain(&sum.custom_bounds).any(|v| v.is_infinite())
     }
 
+    /// Bytes of the sum, without its compensations.
+    pub(crate) fn bytes(&self) -> u64 {
+        super::bytes(&self.sum)
+    }
+
     /// What is to be told.
     pub(crate) fn remarks(&self) -> Combined {
         Combined { collision: self.reset_seen && self.no_reset_seen, reconciled: self.reconciled }
@@ -173,6 +178,11 @@ impl Mean {
         sum.merge(&share(later))?;
         *self = Mean { sum, count: total, running: true };
         Ok(())
+    }
+
+    /// Bytes of the mean, without its compensations.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sum.bytes()
     }
 
     /// What is to be told.
