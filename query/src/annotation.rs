@@ -294,6 +294,10 @@ impl Annotations {
     /// Adds one that is about the part of the query at `span`. Locks the set and writes the text: not for loops over
     /// samples, which should remember that they have something to say.
     pub fn add(&self, annotation: &Annotation, span: Span) {
+        self.add_times(annotation, span, 1);
+    }
+
+    fn add_times(&self, annotation: &Annotation, span: Span, times: u64) {
         let levelled = match annotation {
             Annotation::ForcedMonotonicity { levelled, .. } => Some(*levelled),
             _ => None,
@@ -302,12 +306,12 @@ impl Annotations {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(&key) {
             entry.span = span;
-            entry.count = entry.count.saturating_add(1);
+            entry.count = entry.count.saturating_add(times);
             if let (Some(into), Some(from)) = (&mut entry.levelled, &levelled) {
                 into.merge(from);
             }
         } else if entries.len() < KEPT_MAX {
-            entries.insert(key, Entry { span, count: 1, levelled });
+            entries.insert(key, Entry { span, count: times, levelled });
         }
     }
 
@@ -378,6 +382,11 @@ impl Notes {
     /// Adds an annotation; see [`Annotations::add`].
     pub(crate) fn add(&self, annotation: &Annotation) {
         self.annotations.add(annotation, self.span);
+    }
+
+    /// Adds an annotation that is to be counted so many times.
+    pub(crate) fn add_times(&self, annotation: &Annotation, times: u64) {
+        self.annotations.add_times(annotation, self.span, times);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::annotation::Notes;
 use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::accumulate::Accumulator;
-use crate::exec::block::{ABSENT, Histograms, Row, StepBlock};
+use crate::exec::block::{ABSENT, Histograms, Row, StepBlock, derived, is_derived};
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::promql::ast::AggregateOp;
@@ -87,12 +87,32 @@ impl Partial {
         Ok(())
     }
 
+    /// [`Partial::add`] where names go when the evaluation ends: one row whose name is to go takes the group's along.
+    pub(crate) fn add_late(
+        &mut self,
+        grouping: &Grouping,
+        labels: &Labels,
+        row: Row<'_>,
+        budget: &Budget,
+    ) -> Result<(), Error> {
+        self.add(grouping, labels, false, row, budget)?;
+        if is_derived(labels)
+            && let Some(number) = self.keys.find(&self.key)
+            && let Some(group) = self.labels.get_mut(number)
+        {
+            *group = derived(group, true);
+        }
+        Ok(())
+    }
+
     /// Merges the partial result of later rows.
     pub(crate) fn merge(&mut self, later: &Partial, budget: &Budget) -> Result<(), Error> {
         for (group, labels) in later.labels.iter().enumerate() {
             let (number, new) = self.keys.intern(later.keys.get(group));
             if new {
                 self.grown(number, true, labels.clone(), budget)?;
+            } else if is_derived(labels) {
+                self.labels[number] = labels.clone();
             }
             self.state.merge(number, &later.state, group);
         }
@@ -122,12 +142,17 @@ pub(crate) fn aggregate(
     op: AggregateOp,
     grouping: &Grouping,
     block: &StepBlock,
+    late: bool,
     notes: &Notes,
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
     let mut partial = Partial::new(op, block.steps());
     for (labels, row) in block.iter_rows() {
-        partial.add(grouping, labels, false, row, budget)?;
+        if late {
+            partial.add_late(grouping, labels, row, budget)?;
+        } else {
+            partial.add(grouping, labels, false, row, budget)?;
+        }
     }
     partial.finish(notes, budget)
 }

@@ -11,7 +11,7 @@ use varve_model::Labels;
 use crate::annotation::{Annotation, Notes};
 use crate::budget::{Budget, Held};
 use crate::error::Error;
-use crate::exec::block::{ABSENT, Histograms, StepBlock, Value, drop_name, is_absent};
+use crate::exec::block::{ABSENT, Histograms, StepBlock, Value, derived, drop_name, is_absent, not_derived};
 use crate::exec::element::{Operand, Outcome, apply};
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
@@ -86,6 +86,8 @@ pub(crate) struct Operator<'a> {
     /// About the whole expression.
     pub(crate) notes: Notes,
     pub(crate) budget: &'a Budget,
+    /// Whether names go when the evaluation ends.
+    pub(crate) late: bool,
 }
 
 impl Operator<'_> {
@@ -118,7 +120,7 @@ impl Operator<'_> {
         })?;
         remarks.note(&self.notes);
         if makes_another_metric(op) || returns_bool {
-            block.drop_names()?;
+            block.drop_names(self.late)?;
         }
         Ok(block)
     }
@@ -149,6 +151,7 @@ impl Operator<'_> {
             matching,
             swapped,
             returns_bool: self.returns_bool,
+            late: self.late,
             plain: !many.has_histograms() && !one.has_histograms() && !trims(self.op),
         };
         join.check_one_side()?;
@@ -220,6 +223,7 @@ struct Join<'a> {
     /// Whether the many side is the right one.
     swapped: bool,
     returns_bool: bool,
+    late: bool,
     /// Whether there are floats alone.
     plain: bool,
 }
@@ -281,7 +285,7 @@ impl Join<'_> {
         let (a, b) = (&self.one.labels()[a as usize], &self.one.labels()[b as usize]);
         let grouping = self.grouping();
         let side = if self.swapped { "left" } else { "right" };
-        let (mut first, mut second) = (a.to_string(), b.to_string());
+        let (mut first, mut second) = (not_derived(a).to_string(), not_derived(b).to_string());
         if first > second {
             std::mem::swap(&mut first, &mut second);
         }
@@ -456,8 +460,9 @@ impl Join<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Result<Labels, Error> {
-        let drops_name = makes_another_metric(self.op) || self.returns_bool;
-        let mut labels = if drops_name { drop_name(many) } else { many.clone() };
+        // Of two series comes a series of its own even where names go late: it has no name, or the one side's.
+        let nameless = makes_another_metric(self.op) || (self.returns_bool && !self.late);
+        let mut labels = if nameless { drop_name(many) } else { not_derived(many) };
         if self.matching.cardinality == Cardinality::OneToOne {
             let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
             labels = labels.without(&|name| named(name) != self.matching.on);
@@ -469,7 +474,7 @@ impl Join<'_> {
             }
             labels = builder.build().map_err(|error| Error::Execution(format!("invalid labels: {error:?}")))?;
         }
-        Ok(labels)
+        Ok(if self.late && self.returns_bool { derived(&labels, true) } else { labels })
     }
 }
 

@@ -125,9 +125,37 @@ pub(crate) fn any_present(row: &[f64]) -> bool {
     row.iter().any(|cell| !is_absent(*cell))
 }
 
+/// The label of a series whose name goes only when the evaluation ends. It comes after all that anyone would use; a
+/// stored one makes its series lose the name, no more.
+pub(crate) const DERIVED: &str = "\u{10fffd}derived";
+
 /// Labels that describe the metric and go when its values change their meaning.
 pub(crate) fn is_metadata(name: &str) -> bool {
-    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+    matches!(name, METRIC_NAME | "__type__" | "__unit__" | DERIVED)
+}
+
+/// Whether the name of a series goes when the evaluation ends.
+pub(crate) fn is_derived(labels: &Labels) -> bool {
+    labels.get(DERIVED).is_some()
+}
+
+/// The labels of a series whose values have changed their meaning: without those that describe the metric, or with
+/// the word that they will go, if that is `late`.
+pub(crate) fn derived(labels: &Labels, late: bool) -> Labels {
+    if !late {
+        return drop_name(labels);
+    }
+    if is_derived(labels) || !labels.iter().any(|(name, _)| is_metadata(name)) {
+        return labels.clone();
+    }
+    let mut builder = labels.to_builder();
+    builder.set(DERIVED, "1");
+    builder.build().unwrap_or_else(|_| drop_name(labels))
+}
+
+/// The labels of a series that is its metric again, whatever it was computed from.
+pub(crate) fn not_derived(labels: &Labels) -> Labels {
+    if is_derived(labels) { labels.without(&|name| name == DERIVED) } else { labels.clone() }
 }
 
 /// Labels without those that describe the metric.
@@ -352,6 +380,17 @@ impl StepBlock {
         self.cells.truncate(kept * steps);
     }
 
+    /// Keeps the rows whose labels pass.
+    pub(crate) fn retain_rows(&mut self, keep: impl Fn(&Labels) -> bool) {
+        let steps = self.steps;
+        for (row, labels) in self.labels.iter().enumerate() {
+            if !keep(labels) {
+                self.cells[row * steps..(row + 1) * steps].fill(ABSENT);
+            }
+        }
+        self.drop_empty_rows();
+    }
+
     /// Replaces the labels of each row.
     pub(crate) fn map_labels(&mut self, mut change: impl FnMut(&Labels) -> Result<Labels, Error>) -> Result<(), Error> {
         for labels in &mut self.labels {
@@ -360,8 +399,22 @@ impl StepBlock {
         Ok(())
     }
 
-    /// Drops the metric names and merges rows that became equal.
-    pub(crate) fn drop_names(&mut self) -> Result<(), Error> {
+    /// Drops the names of the rows that lost them on the way, and merges rows that became equal.
+    pub(crate) fn drop_late_names(&mut self) -> Result<(), Error> {
+        for labels in self.labels.iter_mut().filter(|labels| is_derived(labels)) {
+            *labels = drop_name(labels);
+        }
+        self.merge_same_labels()
+    }
+
+    /// Drops the metric names and merges rows that became equal; or makes a note that they will go, if that is `late`.
+    pub(crate) fn drop_names(&mut self, late: bool) -> Result<(), Error> {
+        if late {
+            for labels in &mut self.labels {
+                *labels = derived(labels, true);
+            }
+            return Ok(());
+        }
         let mut changed = false;
         for labels in &mut self.labels {
             if labels.iter().any(|(name, _)| is_metadata(name)) {

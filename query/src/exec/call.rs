@@ -5,10 +5,11 @@ use varve_model::{Histogram, Labels};
 use crate::annotation::{Annotation, Notes};
 use crate::error::Error;
 use crate::exec::block::{ABSENT, StepBlock, Value, is_absent};
-use crate::exec::eval::{Evaluated, Evaluator, ill_typed, not_here};
+use crate::exec::eval::{Evaluated, Evaluator, ill_typed};
 use crate::exec::functions::histogram::{Distributions, Measure};
 use crate::exec::functions::{date, histogram, label, math, sort};
 use crate::exec::remarks::is_invalid_quantile;
+use crate::exec::scan::Wanted;
 use crate::exec::steps::Steps;
 use crate::exec::strip;
 use crate::exec::window::RangeFunction;
@@ -22,6 +23,7 @@ impl Evaluator<'_> {
         if let Some(value) = self.scalar_call(function, args, steps)? {
             return Ok(Evaluated::Scalar(value));
         }
+        self.check_modifier(function, args)?;
         if function == "absent_over_time" {
             let argument = args.first().ok_or_else(|| ill_typed("range vector"))?;
             let scan = self.windows(RangeFunction::Present, argument, Vec::new(), steps, self.notes(args, 0))?;
@@ -34,6 +36,7 @@ impl Evaluator<'_> {
         if let Some(part) = date::part(function) {
             return self.date(part, args.first(), steps);
         }
+        let late = self.late();
         let vector = |number: usize| match args.get(number) {
             Some(arg) => self.vector(arg, steps),
             None => Err(ill_typed("instant vector")),
@@ -43,24 +46,24 @@ impl Evaluator<'_> {
             None => Err(ill_typed("scalar")),
         };
         if let Some(unary) = math::unary(function) {
-            return elementwise(vector(0)?, |_, value| unary(value));
+            return elementwise(late, vector(0)?, |_, value| unary(value));
         }
         let block = match function {
             "round" => {
                 let nearest = if args.len() > 1 { scalar(1)? } else { vec![1.0; steps.count] };
-                return elementwise(vector(0)?, |step, value| math::round(value, nearest[step]));
+                return elementwise(late, vector(0)?, |step, value| math::round(value, nearest[step]));
             }
-            "clamp" => return clamp(vector(0)?, &scalar(1)?, &scalar(2)?),
-            "clamp_min" => return clamp(vector(0)?, &scalar(1)?, &vec![f64::INFINITY; steps.count]),
-            "clamp_max" => return clamp(vector(0)?, &vec![f64::NEG_INFINITY; steps.count], &scalar(1)?),
+            "clamp" => return clamp(late, vector(0)?, &scalar(1)?, &scalar(2)?),
+            "clamp_min" => return clamp(late, vector(0)?, &scalar(1)?, &vec![f64::INFINITY; steps.count]),
+            "clamp_max" => return clamp(late, vector(0)?, &vec![f64::NEG_INFINITY; steps.count], &scalar(1)?),
             "timestamp" => match args.first().map(|arg| &strip(arg).kind) {
                 Some(ExprKind::VectorSelector(selector)) => {
-                    self.newest(selector, steps, true)?.collect(self.pool, self.budget)?
+                    self.newest(selector, steps, Wanted::Time)?.collect(self.pool, self.budget)?
                 }
                 _ => {
                     let mut block = vector(0)?;
                     block.map_histograms(self.budget, |_, _| Some(Value::Float(0.0)))?;
-                    return elementwise(block, |step, _| steps.time(step) as f64 / 1000.0);
+                    return elementwise(late, block, |step, _| steps.time(step) as f64 / 1000.0);
                 }
             },
             "vector" => {
@@ -145,22 +148,29 @@ impl Evaluator<'_> {
                     Some(Measure::Fraction(lower[step], upper[step]))
                 })?
             }
-            "histogram_avg" => of_histograms(vector(0)?, |histogram| histogram.sum / histogram.count)?,
-            "histogram_count" => of_histograms(vector(0)?, |histogram| histogram.count)?,
-            "histogram_sum" => of_histograms(vector(0)?, |histogram| histogram.sum)?,
-            "histogram_stddev" => of_histograms(vector(0)?, |histogram| native::variance(histogram).sqrt())?,
-            "histogram_stdvar" => of_histograms(vector(0)?, native::variance)?,
-            "start_timestamp" => {
-                vector(0)?;
-                StepBlock::new(steps.count)
-            }
-            _ => return Err(not_here(&format!("function {function}()"))),
+            "histogram_avg" => of_histograms(late, vector(0)?, |histogram| histogram.sum / histogram.count)?,
+            "histogram_count" => of_histograms(late, vector(0)?, |histogram| histogram.count)?,
+            "histogram_sum" => of_histograms(late, vector(0)?, |histogram| histogram.sum)?,
+            "histogram_stddev" => of_histograms(late, vector(0)?, |histogram| native::variance(histogram).sqrt())?,
+            "histogram_stdvar" => of_histograms(late, vector(0)?, native::variance)?,
+            "start_timestamp" => match args.first().map(|arg| &strip(arg).kind) {
+                Some(ExprKind::VectorSelector(selector)) if self.request.features.start_timestamps => {
+                    self.newest(selector, steps, Wanted::Start)?.collect(self.pool, self.budget)?
+                }
+                // What was computed did not begin.
+                _ => {
+                    vector(0)?;
+                    StepBlock::new(steps.count)
+                }
+            },
+            "info" => self.info(args, steps)?,
+            _ => return Err(ill_typed("a function")),
         };
         Ok(Evaluated::Vector(block))
     }
 
     fn distributions<'n>(&'n self, notes: &'n Notes, steps: Steps) -> Distributions<'n> {
-        Distributions { notes, steps, budget: self.budget, named: self.request.features.delayed_name_removal }
+        Distributions { notes, steps, budget: self.budget, named: self.late() }
     }
 
     /// Functions whose value is a scalar.
@@ -196,7 +206,7 @@ impl Evaluator<'_> {
 
     fn date(&self, part: fn(f64) -> f64, arg: Option<&Expr>, steps: Steps) -> Result<Evaluated, Error> {
         match arg {
-            Some(arg) => elementwise(self.vector(arg, steps)?, |_, value| part(value)),
+            Some(arg) => elementwise(self.late(), self.vector(arg, steps)?, |_, value| part(value)),
             None => {
                 let row: Vec<f64> = steps.times().map(|time| part(time.div_euclid(1000) as f64)).collect();
                 let mut block = StepBlock::new(steps.count);
@@ -254,24 +264,21 @@ fn present_steps(block: &StepBlock) -> Vec<bool> {
 }
 
 /// A function of each histogram; the result is another metric.
-fn of_histograms(mut block: StepBlock, value: impl Fn(&Histogram) -> f64) -> Result<StepBlock, Error> {
+fn of_histograms(late: bool, mut block: StepBlock, value: impl Fn(&Histogram) -> f64) -> Result<StepBlock, Error> {
     block.floats_of_histograms(|_, histogram| value(histogram));
-    block.drop_names()?;
+    block.drop_names(late)?;
     Ok(block)
 }
 
 /// A function of each value; the result is another metric.
-fn elementwise(mut block: StepBlock, change: impl FnMut(usize, f64) -> f64) -> Result<Evaluated, Error> {
+fn elementwise(late: bool, mut block: StepBlock, change: impl FnMut(usize, f64) -> f64) -> Result<Evaluated, Error> {
     block.map_cells(change);
-    block.drop_names()?;
+    block.drop_names(late)?;
     Ok(Evaluated::Vector(block))
 }
 
-fn clamp(block: StepBlock, min: &[f64], max: &[f64]) -> Result<Evaluated, Error> {
-    elementwise(
-        block,
-        |step, value| {
-            if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
-        },
-    )
+fn clamp(late: bool, block: StepBlock, min: &[f64], max: &[f64]) -> Result<Evaluated, Error> {
+    elementwise(late, block, |step, value| {
+        if max[step] < min[step] { ABSENT } else { math::max(min[step], math::min(max[step], value)) }
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use varve_model::{Column, Labels, MatchOp, TimeRange};
+use varve_model::{Column, Labels, MatchOp, Matcher, TimeRange};
 
 use crate::annotation::{Annotation, Annotations, Notes};
 use crate::answer::MatrixSeries;
@@ -14,12 +14,12 @@ use crate::exec::block::{StepBlock, Value};
 use crate::exec::grouping::Grouping;
 use crate::exec::invariant::is_invariant;
 use crate::exec::pool::Pool;
-use crate::exec::scan::{Input, Scan, Shape};
+use crate::exec::scan::{Input, Scan, Shape, Wanted};
 use crate::exec::steps::{Reach, Steps};
-use crate::exec::window::{RangeFunction, drop_stale};
+use crate::exec::window::{Around, RangeFunction, drop_stale, extend, refusal};
 use crate::exec::{aggregate, binary, duration, left_open, series, strip, subquery, top};
 use crate::histogram;
-use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Span, VectorSelector};
+use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Extended, Span, VectorSelector};
 use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
 
@@ -63,10 +63,6 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) annotations: &'a Annotations,
     /// How much of histograms is wanted.
     pub(crate) detail: Detail,
-}
-
-pub(super) fn not_here(what: &str) -> Error {
-    Error::Execution(format!("{what} is not supported"))
 }
 
 /// What the parser's check makes impossible.
@@ -143,7 +139,7 @@ impl Evaluator<'_> {
             ExprKind::Paren(inner) => self.eval(inner, steps)?,
             ExprKind::Unary { negative, expr } => self.unary(*negative, expr, steps)?,
             ExprKind::VectorSelector(selector) => {
-                Evaluated::Vector(self.newest(selector, steps, false)?.collect(self.pool, self.budget)?)
+                Evaluated::Vector(self.instant(selector, expr.span, steps)?.collect(self.pool, self.budget)?)
             }
             ExprKind::MatrixSelector { .. } | ExprKind::Subquery { .. } => {
                 return Err(match self.request.mode {
@@ -190,7 +186,7 @@ impl Evaluator<'_> {
                         histogram::multiply(&mut negated, -1.0);
                         Some(Value::Histogram(negated.into()))
                     })?;
-                    block.drop_names()?;
+                    block.drop_names(self.late())?;
                 }
                 Evaluated::String(_) => return Err(ill_typed("scalar or instant vector")),
             }
@@ -208,6 +204,7 @@ impl Evaluator<'_> {
             returns_bool: binary.returns_bool,
             notes: Notes::new(self.annotations, expr.span),
             budget: self.budget,
+            late: self.late(),
         };
         Ok(match (left, right) {
             (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
@@ -228,44 +225,68 @@ impl Evaluator<'_> {
     }
 
     /// Selects the series of a selector that may have samples in `range`.
-    fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Arc<dyn SeriesSet>, Error> {
-        if selector.extended.is_some() {
-            return Err(not_here("a range modifier (anchored, smoothed)"));
-        }
-        let set = self.source.select(self.request.tenant, &selector.matchers, range, self.budget.series_left())?;
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn SeriesSet>, Error> {
+        let set = self.source.select(self.request.tenant, matchers, range, self.budget.series_left())?;
         self.budget.select(set.len() as u64)?;
         self.budget.keep((set.len() as u64).saturating_mul(SELECTED_BYTES))?;
         Ok(set)
     }
 
-    /// The times that windows of `back` milliseconds touch. Where histograms lose their buckets, those before tell of
-    /// resets.
-    fn span(&self, steps: Steps, reach: Reach, back: i64) -> TimeRange {
-        span(steps, reach, if self.totals() { back.saturating_mul(2) } else { back })
+    /// The times that a scan touches. Where histograms lose their buckets, those before tell of resets.
+    fn span(&self, steps: Steps, reach: Reach, shape: &Shape) -> TimeRange {
+        let (back, ahead) = shape.span();
+        span(steps, reach, if self.totals() { back.saturating_mul(2) } else { back }, ahead)
+    }
+
+    /// Whether names go when the evaluation ends.
+    pub(super) fn late(&self) -> bool {
+        self.request.features.delayed_name_removal
     }
 
     fn totals(&self) -> bool {
         self.detail == Detail::Totals
     }
 
-    /// The scan of an instant selector; with `time`, of the times of its samples.
-    pub(super) fn newest(&self, selector: &VectorSelector, steps: Steps, time: bool) -> Result<Scan, Error> {
+    /// The scan of an instant selector at `span`.
+    pub(super) fn instant(&self, selector: &VectorSelector, span: Span, steps: Steps) -> Result<Scan, Error> {
+        if selector.extended != Some(Extended::Smoothed) {
+            return self.newest(selector, steps, Wanted::Value);
+        }
+        let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
+        let shape = Shape::Smoothed { lookback: self.request.lookback_ms };
+        Ok(Scan { notes: Notes::new(self.annotations, span), ..self.scan_of(&selector.matchers, reach, steps, shape)? })
+    }
+
+    /// The scan of the newest samples of an instant selector.
+    pub(super) fn newest(&self, selector: &VectorSelector, steps: Steps, wanted: Wanted) -> Result<Scan, Error> {
         let mut reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
-        if time && reach.at.is_some() {
+        if wanted != Wanted::Value && reach.at.is_some() {
             // In Prometheus, timestamp(x @ t offset o) looks at t.
             reach.offset = 0;
         }
-        let lookback = self.request.lookback_ms;
-        let input = Input::Stored(self.select(selector, self.span(steps, reach, lookback))?);
-        let one_name = has_one_name(selector);
+        self.newest_of(&selector.matchers, reach, steps, wanted)
+    }
+
+    /// The scan of the newest samples of the series that satisfy matchers.
+    pub(super) fn newest_of(
+        &self,
+        matchers: &[Matcher],
+        reach: Reach,
+        steps: Steps,
+        wanted: Wanted,
+    ) -> Result<Scan, Error> {
+        self.scan_of(matchers, reach, steps, Shape::Newest { lookback: self.request.lookback_ms, wanted })
+    }
+
+    fn scan_of(&self, matchers: &[Matcher], reach: Reach, steps: Steps, shape: Shape) -> Result<Scan, Error> {
         Ok(Scan {
-            input,
-            shape: Shape::Newest { lookback, time },
+            input: Input::Stored(self.select(matchers, self.span(steps, reach, &shape))?),
+            shape,
             steps,
             reach,
-            one_name,
+            one_name: has_one_name(matchers),
             notes: Notes::default(),
-            typed: false,
+            features: self.request.features,
             totals: self.totals(),
         })
     }
@@ -279,23 +300,14 @@ impl Evaluator<'_> {
         steps: Steps,
         notes: Notes,
     ) -> Result<Scan, Error> {
-        let typed = self.request.features.type_and_unit_labels;
         match &strip(argument).kind {
             ExprKind::MatrixSelector { selector, range } => {
                 let range = duration::positive(range, self.request)?;
                 let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
-                let input = Input::Stored(self.select(selector, self.span(steps, reach, range))?);
-                let shape = Shape::Window { function, range, arguments };
-                Ok(Scan {
-                    input,
-                    shape,
-                    steps,
-                    reach,
-                    one_name: has_one_name(selector),
-                    notes,
-                    typed,
-                    totals: self.totals(),
-                })
+                let around = selector.extended.map(|modifier| self.around(modifier));
+                let starts = self.request.features.start_timestamps;
+                let shape = Shape::Window { function, range, arguments, around, starts };
+                Ok(Scan { notes, ..self.scan_of(&selector.matchers, reach, steps, shape)? })
             }
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
@@ -303,10 +315,27 @@ impl Evaluator<'_> {
                     Some(inner) => Input::Rows(Arc::new(self.pinned().vector_or_scalar(expr, inner)?), inner),
                     None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
                 };
-                let shape = Shape::Window { function, range: resolved.range, arguments };
-                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, typed, totals: false })
+                let shape = Shape::Window { function, range: resolved.range, arguments, around: None, starts: false };
+                let features = self.request.features;
+                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, features, totals: false })
             }
             _ => Err(ill_typed("range vector")),
+        }
+    }
+
+    fn around(&self, modifier: Extended) -> Around {
+        Around { modifier, lookback: self.request.lookback_ms }
+    }
+
+    /// Fails when a function's range has a modifier that it cannot be used with.
+    pub(super) fn check_modifier(&self, function: &str, args: &[Expr]) -> Result<(), Error> {
+        let modifier = args.iter().find_map(|arg| match &strip(arg).kind {
+            ExprKind::MatrixSelector { selector, .. } => selector.extended,
+            _ => None,
+        });
+        match modifier.and_then(|modifier| refusal(modifier, function)) {
+            Some(text) => Err(Error::Execution(text)),
+            None => Ok(()),
         }
     }
 
@@ -326,9 +355,10 @@ impl Evaluator<'_> {
     /// The scan behind an expression, where it is nothing but one.
     fn scan(&self, expr: &Expr, steps: Steps) -> Result<Option<Scan>, Error> {
         match &strip(expr).kind {
-            ExprKind::VectorSelector(selector) => self.newest(selector, steps, false).map(Some),
+            ExprKind::VectorSelector(selector) => self.instant(selector, strip(expr).span, steps).map(Some),
             ExprKind::Call { function, args } if *function != "absent_over_time" => {
                 // No function over ranges changes how much of histograms is wanted.
+                self.check_modifier(function, args)?;
                 match RangeFunction::named(function) {
                     Some(function) => self.range_call(function, args, steps).map(Some),
                     None => Ok(None),
@@ -375,7 +405,7 @@ impl Evaluator<'_> {
                 Some(scan) => scan.aggregate(node.op, &grouping, &about_vector, self.pool, self.budget),
                 None => {
                     let block = self.vector(&node.expr, steps)?;
-                    aggregate::aggregate(node.op, &grouping, &block, &about_vector, self.budget)
+                    aggregate::aggregate(node.op, &grouping, &block, self.late(), &about_vector, self.budget)
                 }
             };
         }
@@ -409,8 +439,13 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::MatrixSelector { selector, range } => {
                 let reach = subquery::reach(selector.at, selector.offset.as_ref(), self.request)?;
-                let range = left_open(reach.look(steps.start), duration::positive(range, self.request)?);
-                let set = self.select(selector, range)?;
+                let back = duration::positive(range, self.request)?;
+                let end = reach.look(steps.start);
+                let around = selector.extended.map(|modifier| self.around(modifier));
+                let (before, behind) = around.map_or((0, 0), |around| (around.before(), around.behind()));
+                let range = left_open(end, back.saturating_add(before));
+                let range = TimeRange { max: range.max.saturating_add(behind), ..range };
+                let set = self.select(&selector.matchers, range)?;
                 let mut result = Vec::new();
                 let (mut points, mut held) = (0, Vec::new());
                 for index in 0..set.len() {
@@ -419,6 +454,15 @@ impl Evaluator<'_> {
                     set.read(index, range, &mut column)?;
                     self.budget.read(column.len() as u64)?;
                     drop_stale(&mut column);
+                    if let Some(Around { modifier, .. }) = around {
+                        if !column.histograms.is_empty() {
+                            let text = format!("{} modifier is not supported with histograms", modifier.as_str());
+                            return Err(Error::Execution(text));
+                        }
+                        let ends = (end.saturating_sub(back), end);
+                        extend(&mut column.times, &mut column.values, ends, modifier);
+                        column.starts.clear();
+                    }
                     if column.is_empty() {
                         continue;
                     }
@@ -434,7 +478,10 @@ impl Evaluator<'_> {
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
                 let Some(inner) = resolved.steps(steps) else { return Ok(Vec::new()) };
-                let block = self.pinned().vector_or_scalar(expr, inner)?;
+                let mut block = self.pinned().vector_or_scalar(expr, inner)?;
+                if self.late() {
+                    block.drop_late_names()?;
+                }
                 self.budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
                 Ok(series(&block, inner))
             }
@@ -460,16 +507,13 @@ fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
     }
 }
 
-/// The times that windows of `back` milliseconds touch.
-fn span(steps: Steps, reach: Reach, back: i64) -> TimeRange {
+/// The times that windows of `back` milliseconds before and `ahead` behind their steps touch.
+fn span(steps: Steps, reach: Reach, back: i64, ahead: i64) -> TimeRange {
     let range = left_open(reach.look(steps.start), back);
-    TimeRange { min: range.min, max: reach.look(steps.last()) }
+    TimeRange { min: range.min, max: reach.look(steps.last()).saturating_add(ahead) }
 }
 
 /// Whether all series of a selector have the same metric name.
-fn has_one_name(selector: &VectorSelector) -> bool {
-    selector
-        .matchers
-        .iter()
-        .any(|matcher| matcher.op == MatchOp::Equal && *matcher.name == *varve_model::labels::METRIC_NAME)
+fn has_one_name(matchers: &[Matcher]) -> bool {
+    matchers.iter().any(|matcher| matcher.op == MatchOp::Equal && *matcher.name == *varve_model::labels::METRIC_NAME)
 }

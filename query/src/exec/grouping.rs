@@ -3,7 +3,7 @@
 use varve_model::Labels;
 use varve_model::labels::{METRIC_NAME, split_body, split_label};
 
-use crate::exec::block::is_metadata;
+use crate::exec::block::{DERIVED, is_metadata};
 
 /// `by (…)` or `without (…)`; also `on (…)` and `ignoring (…)`.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Grouping {
     }
 
     fn keeps(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|kept| kept.as_bytes() == name) != self.without
+        self.names.iter().any(|kept| kept.as_bytes() == name) != self.without && name != DERIVED.as_bytes()
     }
 
     /// Writes the group's key: the labels kept, as label bytes. `nameless` says that the metric name is dropped from

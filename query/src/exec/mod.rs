@@ -18,6 +18,7 @@ mod element;
 mod eval;
 mod functions;
 mod grouping;
+mod info;
 mod invariant;
 pub(crate) mod kahan;
 mod keys;
@@ -87,7 +88,10 @@ fn answer(
             _ => match evaluator.eval(expr, steps)? {
                 Evaluated::Scalar(values) => Value::Scalar(values.first().copied().unwrap_or(f64::NAN)),
                 Evaluated::String(text) => Value::String(text),
-                Evaluated::Vector(block) => {
+                Evaluated::Vector(mut block) => {
+                    if request.features.delayed_name_removal {
+                        block.drop_late_names()?;
+                    }
                     budget.points(block.rows() as u64)?;
                     let _held = budget.hold(histogram_bytes(&block))?;
                     Value::Vector(elements(&block))
@@ -100,7 +104,10 @@ fn answer(
                 points: Column { times: steps.times().collect(), values, histograms: Vec::new(), ..Column::default() },
             }]),
             Evaluated::String(_) => return Err(wrong_type("string")),
-            Evaluated::Vector(block) => {
+            Evaluated::Vector(mut block) => {
+                if request.features.delayed_name_removal {
+                    block.drop_late_names()?;
+                }
                 budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
                 let _held = budget.hold_cells(block.rows(), 2 * block.steps())?;
                 let _held_histograms = budget.hold(histogram_bytes(&block))?;

@@ -7,23 +7,24 @@
 use std::sync::Arc;
 
 use varve_model::histogram::ResetHint;
-use varve_model::{Column, Labels, SeriesHash, TimeRange, is_stale};
+use varve_model::{Column, Labels, Millis, SeriesHash, TimeRange, is_stale};
 
-use crate::annotation::Notes;
+use crate::annotation::{Annotation, Notes};
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::exec::aggregate::Partial;
 use crate::exec::block::{
-    ABSENT, Histograms, Row, StepBlock, any_present, drop_name, is_absent, is_histogram, is_metadata, same_labelset,
+    ABSENT, Histograms, Row, StepBlock, any_present, derived, is_absent, is_histogram, is_metadata, same_labelset,
 };
 use crate::exec::grouping::Grouping;
 use crate::exec::pool::Pool;
 use crate::exec::remarks::Remarks;
 use crate::exec::steps::{Reach, Steps};
-use crate::exec::window::native::{self, About};
-use crate::exec::window::{self, RangeFunction, Scratch, Windows};
+use crate::exec::window::native::{self, About, View};
+use crate::exec::window::{self, Around, RangeFunction, Scratch, Windows};
 use crate::histogram;
-use crate::promql::ast::AggregateOp;
+use crate::promql::ast::{AggregateOp, Extended};
+use crate::request::Features;
 use crate::source::SeriesSet;
 
 /// Where samples come from.
@@ -42,8 +43,13 @@ pub(crate) enum Shape {
     Newest {
         /// Lookback in milliseconds.
         lookback: i64,
-        /// Whether its time is wanted, in seconds, instead of its value.
-        time: bool,
+        /// What of it is wanted.
+        wanted: Wanted,
+    },
+    /// The value on the line between the samples around each step.
+    Smoothed {
+        /// Lookback in milliseconds, to either side.
+        lookback: i64,
     },
     /// A function over windows.
     Window {
@@ -53,7 +59,51 @@ pub(crate) enum Shape {
         range: i64,
         /// Scalar arguments, one value a step.
         arguments: Vec<Vec<f64>>,
+        /// `anchored` or `smoothed`.
+        around: Option<Around>,
+        /// Whether start timestamps tell of resets.
+        starts: bool,
     },
+}
+
+/// What of a sample is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// Its value.
+    Value,
+    /// Its time in seconds, of a series that loses its name.
+    Time,
+    /// Its start timestamp in seconds, 0 where unknown, of a series that loses its name.
+    Start,
+    /// Its time in milliseconds; it must not be a histogram.
+    InfoTime,
+}
+
+impl Wanted {
+    /// What is wanted of a float sample.
+    #[inline]
+    fn of(self, time: Millis, value: f64, start: impl FnOnce() -> Millis) -> f64 {
+        match self {
+            Wanted::Value => value,
+            Wanted::Time => time as f64 / 1000.0,
+            Wanted::Start => start() as f64 / 1000.0,
+            Wanted::InfoTime => time as f64,
+        }
+    }
+}
+
+impl Shape {
+    /// How far before a step and how far behind it samples are looked at, in milliseconds.
+    pub(crate) fn span(&self) -> (i64, i64) {
+        match self {
+            Shape::Newest { lookback, .. } => (*lookback, 0),
+            Shape::Smoothed { lookback } => (*lookback, *lookback),
+            Shape::Window { range, around, .. } => match around {
+                Some(around) => (range.saturating_add(around.before()), around.behind()),
+                None => (*range, 0),
+            },
+        }
+    }
 }
 
 /// A scan, ready to run.
@@ -67,8 +117,8 @@ pub(crate) struct Scan {
     pub(crate) one_name: bool,
     /// Where its remarks go: about the range that a function is given.
     pub(crate) notes: Notes,
-    /// Whether types are labels.
-    pub(crate) typed: bool,
+    /// What is on.
+    pub(crate) features: Features,
     /// Whether nobody looks at the buckets of its histograms.
     pub(crate) totals: bool,
 }
@@ -100,20 +150,18 @@ impl Scan {
     /// Whether the rows lose the metric name.
     fn nameless(&self) -> bool {
         match &self.shape {
-            Shape::Newest { time, .. } => *time,
+            Shape::Newest { wanted, .. } => matches!(wanted, Wanted::Time | Wanted::Start),
+            Shape::Smoothed { .. } => false,
             Shape::Window { function, .. } => !function.keeps_name(),
         }
     }
 
     /// Times that can be looked at.
     fn range(&self) -> TimeRange {
-        let back = match &self.shape {
-            Shape::Newest { lookback, .. } => *lookback,
-            Shape::Window { range, .. } => *range,
-        };
+        let (back, ahead) = self.shape.span();
         let first = self.reach.look(self.steps.start);
         let last = self.reach.look(self.steps.last());
-        TimeRange { min: first.saturating_sub(back).saturating_add(1), max: last }
+        TimeRange { min: first.saturating_sub(back).saturating_add(1), max: last.saturating_add(ahead) }
     }
 
     /// Series per morsel: enough work to be worth a ticket, few enough to share out.
@@ -127,7 +175,8 @@ impl Scan {
     /// Whether the newest sample alone decides, so that nothing need be decoded.
     fn newest_suffices(&self) -> bool {
         let newest = match &self.shape {
-            Shape::Newest { .. } => true,
+            Shape::Newest { wanted, .. } => *wanted != Wanted::Start,
+            Shape::Smoothed { .. } => false,
             Shape::Window { function, .. } => *function == RangeFunction::Last,
         };
         newest && self.steps.count == 1
@@ -138,10 +187,7 @@ impl Scan {
         if self.totals {
             // The sample before tells of a reset, even where it is too old to be the answer.
             let range = self.range();
-            let back = match &self.shape {
-                Shape::Newest { lookback, .. } => *lookback,
-                Shape::Window { range, .. } => *range,
-            };
+            let (back, _) = self.shape.span();
             set.read(index, TimeRange { min: range.min.saturating_sub(back), max: range.max }, column)?;
         }
         histogram::derive_hints(column);
@@ -165,7 +211,7 @@ impl Scan {
                         Some((time, value)) if !is_stale(value) => {
                             budget.read(1)?;
                             row[0] = match self.shape {
-                                Shape::Newest { time: true, .. } => time as f64 / 1000.0,
+                                Shape::Newest { wanted, .. } => wanted.of(time, value, || 0),
                                 _ => value,
                             };
                             quiet(row);
@@ -211,23 +257,47 @@ impl Scan {
             some => Some(budget.hold(some.iter().map(|(_, histogram)| histogram::bytes(histogram)).sum())?),
         };
         match &self.shape {
-            Shape::Newest { lookback, time } => {
-                newest(column, self.steps, self.reach, *lookback, *time, row);
+            Shape::Newest { lookback, wanted } => {
+                newest(column, self.steps, self.reach, *lookback, *wanted, row);
                 quiet(row);
                 if !column.histograms.is_empty() {
-                    let shape = (self.steps, self.reach, *lookback, *time);
-                    newest_histograms(column, shape, histograms, budget, row)?;
+                    let shape = (self.steps, self.reach, *lookback, *wanted);
+                    newest_histograms(column, shape, histograms, budget, &|| self.labels(index), row)?;
                 }
             }
-            Shape::Window { function, range, arguments } => {
+            Shape::Smoothed { lookback } => {
                 window::drop_stale(column);
-                let windows = Windows { steps: self.steps, reach: self.reach, range: *range, budget };
-                window::slide(*function, column, &windows, arguments, scratch, row);
+                let windows = Windows { steps: self.steps, reach: self.reach, range: *lookback, budget };
+                window::smooth(&column.times, &column.values, &windows, row);
                 quiet(row);
                 if !column.histograms.is_empty() {
+                    let around = Around { modifier: Extended::Smoothed, lookback: *lookback };
                     let name = || self.labels(index).metric_name().to_owned();
                     let about = About { notes: &self.notes, name: &name };
-                    native::slide(*function, column, &windows, &about, histograms, row)?;
+                    native::smooth(column, around, &windows, &about, histograms, row)?;
+                }
+            }
+            Shape::Window { function, range, arguments, around, starts } => {
+                window::drop_stale(column);
+                let windows = Windows { steps: self.steps, reach: self.reach, range: *range, budget };
+                let name = || self.labels(index).metric_name().to_owned();
+                let heeds_starts = *starts;
+                let starts = heeds_starts && !column.starts.is_empty();
+                match around {
+                    Some(around) => window::slide_around(*function, *around, column, &windows, starts, row),
+                    None if starts && function.heeds_starts() => {
+                        let overlapping = window::slide_started(*function, column, &windows, row);
+                        if overlapping > 0 {
+                            self.notes.add_times(&Annotation::StartTimeOverlap(name()), overlapping);
+                        }
+                    }
+                    None => window::slide(*function, column, &windows, arguments, scratch, row),
+                }
+                quiet(row);
+                if !column.histograms.is_empty() {
+                    let about = About { notes: &self.notes, name: &name };
+                    let view = View { around: *around, starts: heeds_starts };
+                    native::slide(*function, column, &windows, view, &about, histograms, row)?;
                 }
                 if long {
                     budget.check()?;
@@ -240,10 +310,10 @@ impl Scan {
     fn remarks(&self) -> Remarks<'_> {
         let one_name = self.one_name && matches!(self.input, Input::Stored(_));
         let (function, arguments) = match &self.shape {
-            Shape::Newest { .. } => (None, &[][..]),
+            Shape::Newest { .. } | Shape::Smoothed { .. } => (None, &[][..]),
             Shape::Window { function, arguments, .. } => (Some(*function), &arguments[..]),
         };
-        Remarks::new(function, arguments, self.typed, one_name, &self.notes)
+        Remarks::new(function, arguments, self.features.type_and_unit_labels, one_name, &self.notes)
     }
 
     fn morsels(&self) -> usize {
@@ -258,6 +328,7 @@ impl Scan {
     /// All rows.
     pub(crate) fn collect(self, pool: &Pool, budget: &Budget) -> Result<StepBlock, Error> {
         let (steps, nameless, one_name) = (self.steps.count, self.nameless(), self.one_name);
+        let late = self.features.delayed_name_removal;
         let windows = matches!(self.shape, Shape::Window { .. });
         let morsels = self.morsels();
         let budget_there = budget.clone();
@@ -274,7 +345,7 @@ impl Scan {
                 if self.row(index, &mut worker, budget, &mut row)? {
                     remarks.saw(&row, || self.labels(index));
                     let labels = self.labels(index);
-                    let labels = if nameless { drop_name(&labels) } else { labels };
+                    let labels = if nameless { derived(&labels, late) } else { labels };
                     block.push_row(labels, &mut row, &mut worker.histograms);
                 }
             }
@@ -285,7 +356,7 @@ impl Scan {
         for part in parts {
             block.append(part);
         }
-        if nameless && !one_name {
+        if nameless && !one_name && !late {
             if windows { block.check_unique()? } else { block.merge_same_labels()? }
         }
         Ok(block)
@@ -301,7 +372,8 @@ impl Scan {
         budget: &Budget,
     ) -> Result<StepBlock, Error> {
         let (steps, nameless) = (self.steps.count, self.nameless());
-        let distinct = nameless && !self.one_name;
+        let late = self.features.delayed_name_removal;
+        let distinct = nameless && !self.one_name && !late;
         let needs_labels = !grouping.is_single() || distinct;
         let morsels = self.morsels();
         let (grouping_there, budget_there) = (grouping.clone(), budget.clone());
@@ -327,7 +399,12 @@ impl Scan {
                 if distinct {
                     hashes.push(hash_without_name(&labels));
                 }
-                partial.add(grouping, &labels, nameless, row, budget)?;
+                if late {
+                    let labels = if nameless { derived(&labels, true) } else { labels };
+                    partial.add_late(grouping, &labels, row, budget)?;
+                } else {
+                    partial.add(grouping, &labels, nameless, row, budget)?;
+                }
             }
             Ok((partial, hashes))
         })?;
@@ -392,7 +469,7 @@ fn quiet(row: &mut [f64]) {
 }
 
 /// The newest float of each step within the lookback; absent when it is a stale marker.
-fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, want_time: bool, row: &mut [f64]) {
+fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, wanted: Wanted, row: &mut [f64]) {
     let (times, values) = (&column.times[..], &column.values[..]);
     let mut taken = times.partition_point(|time| *time <= reach.look(steps.start));
     for (step, cell) in row.iter_mut().enumerate() {
@@ -408,7 +485,7 @@ fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, want_time:
         if time <= end.saturating_sub(lookback) || is_stale(value) {
             continue;
         }
-        *cell = if want_time { time as f64 / 1000.0 } else { value };
+        *cell = wanted.of(time, value, || column.start(taken - 1));
     }
 }
 
@@ -416,9 +493,10 @@ fn newest(column: &Column, steps: Steps, reach: Reach, lookback: i64, want_time:
 /// histograms out of the column.
 fn newest_histograms(
     column: &mut Column,
-    (steps, reach, lookback, want_time): (Steps, Reach, i64, bool),
+    (steps, reach, lookback, wanted): (Steps, Reach, i64, Wanted),
     histograms: &mut Histograms,
     budget: &Budget,
+    labels: &dyn Fn() -> Labels,
     row: &mut [f64],
 ) -> Result<(), Error> {
     let (mut floats, mut taken) = (0, 0);
@@ -443,7 +521,14 @@ fn newest_histograms(
             continue;
         }
         *cell = match last {
-            _ if want_time => *time as f64 / 1000.0,
+            _ if wanted == Wanted::InfoTime => {
+                let text = format!("this should be an info metric, with float samples: {}", labels());
+                return Err(Error::Execution(text));
+            }
+            _ if wanted != Wanted::Value => {
+                let start = column.histogram_starts.get(taken - 1).copied().unwrap_or(0);
+                wanted.of(*time, f64::NAN, || start)
+            }
             Some((at, cell)) if at == taken => cell,
             _ => histograms.push(std::mem::take(histogram), budget)?,
         };

@@ -6,8 +6,9 @@ use xxhash_rust::xxh64::xxh64;
 use crate::annotation::{Annotation, Notes, shortest};
 use crate::budget::Budget;
 use crate::error::Error;
-use crate::exec::block::{ABSENT, StepBlock, is_absent};
+use crate::exec::block::{ABSENT, DERIVED, StepBlock, derived, is_absent, is_derived};
 use crate::exec::functions::label::is_label_name;
+use crate::exec::functions::math;
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
 use crate::exec::window::quantile;
@@ -41,9 +42,9 @@ fn best_first(a: f64, b: f64, top: bool) -> std::cmp::Ordering {
     }
 }
 
-/// The least and the greatest of a parameter's values, NaN left out.
+/// The least and the greatest of a parameter's values; NaN when one is.
 pub(crate) fn bounds(values: &[f64]) -> (f64, f64) {
-    values.iter().fold((f64::MAX, f64::MIN), |(min, max), value| (min.min(*value), max.max(*value)))
+    values.iter().fold((f64::MAX, f64::MIN), |(least, greatest), v| (math::min(least, *v), math::max(greatest, *v)))
 }
 
 fn check_counts(counts: &[f64]) -> Result<bool, Error> {
@@ -126,7 +127,7 @@ pub(crate) fn keep(
 /// chosen. Lengths are one byte, or 255 and three bytes.
 fn place(labels: &Labels) -> f64 {
     let mut bytes = Vec::with_capacity(128);
-    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+    for text in labels.iter().filter(|(name, _)| *name != DERIVED).flat_map(|(name, value)| [name, value]) {
         match u8::try_from(text.len()) {
             Ok(len) if len < 255 => bytes.push(len),
             _ => {
@@ -190,7 +191,9 @@ pub(crate) fn quantiles(
             *out = if values.is_empty() { ABSENT } else { quantile(quantiles[step], &mut values) };
         }
         let first = rows.first().map(|row| &block.labels()[*row as usize]);
-        result.push(first.map(|labels| grouping.labels(labels, false)).unwrap_or_default(), &row);
+        let labels = first.map(|labels| grouping.labels(labels, false)).unwrap_or_default();
+        let late = rows.iter().any(|row| is_derived(&block.labels()[*row as usize]));
+        result.push(if late { derived(&labels, true) } else { labels }, &row);
     }
     Ok(result)
 }

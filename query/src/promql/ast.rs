@@ -126,6 +126,16 @@ pub enum Extended {
     Smoothed,
 }
 
+impl Extended {
+    /// The word of the language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Extended::Anchored => "anchored",
+            Extended::Smoothed => "smoothed",
+        }
+    }
+}
+
 /// The `@` modifier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {

@@ -716,10 +716,7 @@ impl<'a> Parser<'a> {
     }
 
     fn set_extended(&self, expr: &mut Expr, extended: Extended) -> Parsed<()> {
-        let word = match extended {
-            Extended::Anchored => "anchored",
-            Extended::Smoothed => "smoothed",
-        };
+        let word = extended.as_str();
         let begin = expr.span.begin;
         if !self.options.extended_selectors {
             return fail(begin, format!("{word} modifier is experimental and not enabled"));

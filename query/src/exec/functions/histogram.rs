@@ -6,7 +6,7 @@ use varve_model::{Histogram, Labels, Millis};
 use crate::annotation::{Annotation, Levelled, Notes};
 use crate::budget::Budget;
 use crate::error::Error;
-use crate::exec::block::{ABSENT, StepBlock, drop_name, is_absent, is_histogram};
+use crate::exec::block::{ABSENT, StepBlock, derived, is_absent, is_histogram};
 use crate::exec::keys::KeyTable;
 use crate::exec::steps::Steps;
 use crate::histogram::{self as native, Skew};
@@ -170,14 +170,18 @@ impl Distributions<'_> {
             let rest = labels.without(&|name| name == BOUND);
             let (number, new) = keys.intern(rest.as_label_bytes());
             if new {
-                classics.push(Classic { labels: drop_name(&rest), name: name_of(labels), bounds: Vec::new() });
+                classics.push(Classic {
+                    labels: derived(&rest, self.named),
+                    name: name_of(labels),
+                    bounds: Vec::new(),
+                });
             }
             classics[number].bounds.push((bound, row as u32));
         }
         let natives = natives.into_iter().map(|row| {
             let labels = &block.labels()[row as usize];
             let rival = keys.find(labels.as_label_bytes());
-            Native { labels: drop_name(labels), name: name_of(labels), row, rival }
+            Native { labels: derived(labels, self.named), name: name_of(labels), row, rival }
         });
         Ok((classics, natives.collect()))
     }

@@ -2,10 +2,11 @@
 
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
+use varve_model::labels::METRIC_NAME;
 use varve_model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use crate::error::Error;
-use crate::exec::block::StepBlock;
+use crate::exec::block::{DERIVED, StepBlock};
 
 fn invalid(what: &str, function: &str, text: &str) -> Error {
     Error::Execution(format!("invalid {what} in {function}(): {text}"))
@@ -15,6 +16,13 @@ fn invalid(what: &str, function: &str, text: &str) -> Error {
 /// not UTF-8.
 pub(crate) fn is_label_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// A name that was given anew is there to stay.
+fn name_again(builder: &mut LabelsBuilder, target: &str) {
+    if target == METRIC_NAME {
+        builder.remove(DERIVED);
+    }
 }
 
 /// Labels of a builder whose names came from a query.
@@ -57,6 +65,7 @@ pub(crate) fn replace(block: &mut StepBlock, arguments: &Replace<'_>, regex_byte
         let group = |number: usize| captures.get_group(number).and_then(|span| source.get(span.range()));
         let mut builder = labels.to_builder();
         builder.set(arguments.target, &template.expand(group));
+        name_again(&mut builder, arguments.target);
         built(builder)
     })?;
     block.merge_same_labels()
@@ -136,6 +145,7 @@ pub(crate) fn join(block: &mut StepBlock, target: &str, separator: &str, sources
         let values: Vec<&str> = sources.iter().map(|source| labels.get(source).unwrap_or_default()).collect();
         let mut builder = labels.to_builder();
         builder.set(target, &values.join(separator));
+        name_again(&mut builder, target);
         built(builder)
     })?;
     block.merge_same_labels()

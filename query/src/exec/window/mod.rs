@@ -6,10 +6,12 @@
 //!
 //! A window is open to the left: samples in `(end - range, end]`. Stale markers were removed before.
 
+mod extended;
 mod extremum;
 pub(crate) mod native;
 mod over_time;
 mod rate;
+mod started;
 mod trend;
 
 use varve_model::{Column, Millis, is_stale};
@@ -17,7 +19,9 @@ use varve_model::{Column, Millis, is_stale};
 use crate::budget::Budget;
 use crate::exec::block::ABSENT;
 use crate::exec::steps::{Reach, Steps};
+use started::Started;
 
+pub(crate) use extended::{Around, extend, refusal, smooth};
 pub(crate) use over_time::quantile;
 
 /// Functions over range vectors.
@@ -83,6 +87,11 @@ impl RangeFunction {
             "double_exponential_smoothing" | "holt_winters" => RangeFunction::Smoothing,
             _ => return None,
         })
+    }
+
+    /// Whether start timestamps change its result.
+    pub(crate) fn heeds_starts(self) -> bool {
+        matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Irate | RangeFunction::Resets)
     }
 
     /// Whether the result still is the metric it was computed from.
@@ -165,13 +174,22 @@ pub(crate) fn drop_stale(column: &mut Column) {
             if !is_stale(column.values[index]) {
                 column.values[kept] = column.values[index];
                 column.times[kept] = column.times[index];
+                if let Some(start) = column.starts.get(index).copied() {
+                    column.starts[kept] = start;
+                }
                 kept += 1;
             }
         }
         column.values.truncate(kept);
         column.times.truncate(kept);
+        column.starts.truncate(kept);
     }
-    column.histograms.retain(|(_, histogram)| !is_stale(histogram.sum));
+    if column.histograms.iter().any(|(_, histogram)| is_stale(histogram.sum)) {
+        let stale: Vec<bool> = column.histograms.iter().map(|(_, histogram)| is_stale(histogram.sum)).collect();
+        let mut index = 0..stale.len();
+        column.histogram_starts.retain(|_| index.next().is_some_and(|index| !stale[index]));
+        column.histograms.retain(|(_, histogram)| !is_stale(histogram.sum));
+    }
 }
 
 /// Memory that a worker keeps from series to series.
@@ -244,6 +262,37 @@ pub(crate) fn slide(
             trend::smoothing(&values[w.lo..w.hi], factors.start, factors.end)
         }),
     }
+}
+
+/// [`slide`] with `anchored` or `smoothed`, for the functions that [`refusal`] lets through.
+pub(crate) fn slide_around(
+    function: RangeFunction,
+    around: Around,
+    column: &Column,
+    windows: &Windows<'_>,
+    starts: bool,
+    out: &mut [f64],
+) {
+    out.fill(ABSENT);
+    let samples = Started { times: &column.times, values: &column.values, starts: &column.starts };
+    let falls = |at: usize| match starts {
+        true => samples.falls(at),
+        false => samples.values[at] < samples.values[at - 1],
+    };
+    extended::slide(function, around, (&column.times, &column.values), windows, &falls, out);
+}
+
+/// [`slide`] for the functions that heed start timestamps, over a column that has them. Returns in how many windows
+/// they overlap.
+pub(crate) fn slide_started(function: RangeFunction, column: &Column, windows: &Windows<'_>, out: &mut [f64]) -> u64 {
+    out.fill(ABSENT);
+    let samples = Started { times: &column.times, values: &column.values, starts: &column.starts };
+    match function {
+        RangeFunction::Irate => samples.instant(windows, out),
+        RangeFunction::Resets => samples.resets(windows, out),
+        _ => return samples.increase(windows, function == RangeFunction::Rate, out),
+    }
+    0
 }
 
 /// Calls `value` for each window that has samples.

@@ -8,12 +8,17 @@ use std::cell::OnceCell;
 use varve_model::histogram::ResetHint;
 use varve_model::{Column, Histogram, Millis};
 
+use super::extended::Around;
 use super::rate::{Reach, Shape};
-use super::{RangeFunction, Window, Windows};
+use super::{RangeFunction, Window, Windows, started};
 use crate::annotation::{Annotation, Notes, Operation};
 use crate::error::Error;
 use crate::exec::block::{ABSENT, Histograms};
 use crate::histogram::{self, Incompatible, Mean, Sum, is_custom};
+
+pub(crate) use around::smooth;
+
+mod around;
 
 /// Where remarks go, and whose they are.
 pub(crate) struct About<'a> {
@@ -36,6 +41,8 @@ struct Remarks {
     mixed_buckets: bool,
     reconciled: [bool; 3],
     collision: bool,
+    /// In how many windows start timestamps overlap.
+    overlapping: u64,
 }
 
 const OPERATIONS: [Operation; 3] = [Operation::Addition, Operation::Subtraction, Operation::Aggregation];
@@ -54,6 +61,7 @@ impl Remarks {
         self.not_gauge |= other.not_gauge;
         self.mixed_buckets |= other.mixed_buckets;
         self.collision |= other.collision;
+        self.overlapping += other.overlapping;
         self.reconciled.iter_mut().zip(other.reconciled).for_each(|(told, other)| *told |= other);
     }
 
@@ -67,6 +75,9 @@ impl Remarks {
         ];
         for (_, annotation) in named.into_iter().filter(|(said, _)| *said) {
             about.notes.add(&annotation((about.name)()));
+        }
+        if self.overlapping > 0 {
+            about.notes.add_times(&Annotation::StartTimeOverlap((about.name)()), self.overlapping);
         }
         if self.collision {
             about.notes.add(&Annotation::CounterResetCollision(Operation::Aggregation));
@@ -95,6 +106,17 @@ struct Mixed<'a> {
     column: &'a Column,
     times: &'a [Millis],
     resets: &'a OnceCell<Vec<bool>>,
+    /// Whether start timestamps tell of resets.
+    starts: bool,
+}
+
+/// How windows are looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct View {
+    /// `anchored` or `smoothed`.
+    pub(crate) around: Option<Around>,
+    /// Whether start timestamps tell of resets.
+    pub(crate) starts: bool,
 }
 
 /// Evaluates `function` over the windows of a column that have histograms.
@@ -102,21 +124,29 @@ pub(crate) fn slide(
     function: RangeFunction,
     column: &Column,
     windows: &Windows<'_>,
+    view: View,
     about: &About<'_>,
     histograms: &mut Histograms,
     out: &mut [f64],
 ) -> Result<(), Error> {
     let times: Vec<Millis> = column.histograms.iter().map(|(time, _)| *time).collect();
+    let looked_at = view.around.map_or(*windows, |around| around.widen(windows));
     let mut floats = Vec::with_capacity(windows.steps.count);
-    windows.each(&column.times, |window| floats.push(window));
+    looked_at.each(&column.times, |window| floats.push(window));
     let resets = OnceCell::new();
+    let starts =
+        view.starts && function.heeds_starts() && !(column.starts.is_empty() && column.histogram_starts.is_empty());
     let mut remarks = Remarks::default();
     let mut stored: Option<(usize, f64)> = None;
     let mut failed = Ok(());
-    windows.each(&times, |window| {
+    looked_at.each(&times, |window| {
         let Some(floats) = floats.get(window.step).filter(|_| window.lo < window.hi && failed.is_ok()) else { return };
-        let mixed = Mixed { floats: *floats, histograms: window, column, times: &times, resets: &resets };
-        let cell = match mixed.evaluate(function, windows, &mut remarks) {
+        let mixed = Mixed { floats: *floats, histograms: window, column, times: &times, resets: &resets, starts };
+        let evaluated = match view.around {
+            Some(around) => mixed.around(function, around.modifier, windows, &mut remarks),
+            None => mixed.evaluate(function, windows, &mut remarks),
+        };
+        let cell = match evaluated {
             Cell::AsFloats => return,
             Cell::Absent => Ok(ABSENT),
             Cell::Float(value) => Ok(value),
@@ -150,11 +180,20 @@ impl Mixed<'_> {
         self.column.histograms.get(self.histograms.lo..self.histograms.hi).unwrap_or_default()
     }
 
+    /// Start timestamp and time of histogram `at` of the column.
+    fn told(&self, at: usize) -> (Millis, Millis) {
+        let start = self.column.histogram_starts.get(at).copied().unwrap_or(0);
+        (start, self.times.get(at).copied().unwrap_or(0))
+    }
+
     /// Whether the counter was reset before histogram `at` of the column; found out once a column.
     fn is_reset(&self, at: usize) -> bool {
         let resets = self.resets.get_or_init(|| {
-            let pairs = self.column.histograms.windows(2);
-            let after = pairs.map(|pair| histogram::is_reset(&pair[1].1, &pair[0].1));
+            let pairs = self.column.histograms.windows(2).enumerate();
+            let after = pairs.map(|(at, pair)| {
+                (self.starts && started::is_reset(self.told(at), self.told(at + 1)))
+                    || histogram::is_reset(&pair[1].1, &pair[0].1)
+            });
             std::iter::once(false).chain(after).collect()
         });
         resets.get(at).copied().unwrap_or(false)
@@ -247,6 +286,9 @@ impl Mixed<'_> {
         remarks: &mut Remarks,
     ) -> Option<Histogram> {
         let samples = self.samples();
+        if let Some(start) = self.begins_within(counter, windows) {
+            return self.extrapolated_from(start, per_second, windows, remarks);
+        }
         let [(first_time, first), .., (last_time, _)] = samples else { return None };
         let mut result = self.increase(counter, remarks)?;
         let shape = Shape {
@@ -265,6 +307,47 @@ impl Mixed<'_> {
             }
         }
         histogram::multiply(&mut result, factor);
+        Some(result)
+    }
+
+    /// When the counter began, if its first sample in the window says that it was within the window.
+    fn begins_within(&self, counter: bool, windows: &Windows<'_>) -> Option<Millis> {
+        let (start, time) = self.told(self.histograms.lo);
+        let begin = self.histograms.end.saturating_sub(windows.range);
+        Some(start).filter(|start| self.starts && counter && *start != 0 && *start > begin && *start < time)
+    }
+
+    /// The increase from a counter that began empty at `start`, extrapolated to the end of the window.
+    fn extrapolated_from(
+        &self,
+        start: Millis,
+        per_second: bool,
+        windows: &Windows<'_>,
+        remarks: &mut Remarks,
+    ) -> Option<Histogram> {
+        let samples = self.samples();
+        let ((first_time, first), (last_time, _)) = (samples.first()?, samples.last()?);
+        let mut result = first.clone();
+        if samples.len() > 1 {
+            result = self.increase(true, remarks)?;
+            match histogram::add(&mut result, first) {
+                Ok(told) => remarks.reconcile(Operation::Addition, told.reconciled),
+                Err(Incompatible) => {
+                    remarks.mixed_buckets = true;
+                    return None;
+                }
+            }
+        }
+        let gaps = samples.len() - 1;
+        let distance = if gaps > 0 { (last_time - first_time) as f64 / 1000.0 / gaps as f64 } else { 0.0 };
+        let sampled = (last_time - start) as f64 / 1000.0;
+        let mut to_end = (self.histograms.end - last_time) as f64 / 1000.0;
+        if to_end >= distance * 1.1 {
+            to_end = distance / 2.0;
+        }
+        let factor = (sampled + to_end) / sampled;
+        let seconds = windows.range as f64 / 1000.0;
+        histogram::multiply(&mut result, if per_second { factor / seconds } else { factor });
         Some(result)
     }
 
@@ -304,6 +387,9 @@ impl Mixed<'_> {
         let told = histogram::subtract(&mut result, base).ok()?;
         remarks.reconcile(Operation::Subtraction, told.reconciled);
         if counter {
+            let mut pairs = self.histograms.lo + 1..self.histograms.hi;
+            let overlap = |at| started::overlaps(self.told(at - 1), self.told(at).0);
+            remarks.overlapping += u64::from(self.starts && pairs.any(overlap));
             for (at, (_, before)) in samples.iter().enumerate().skip(1) {
                 if self.is_reset(self.histograms.lo + at + 1) && at + 1 < samples.len() {
                     let told = histogram::add(&mut result, before).ok()?;
