@@ -3,13 +3,14 @@
 //! Clones share their counters: morsels on other threads charge the same budget. Time comes from the caller as a
 //! function, so the executor reads no clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use varve_model::Limits;
+use varve_model::{Limits, Millis};
 
 use crate::answer::Stats;
 use crate::error::Error;
+use crate::step_counts::StepCounts;
 
 /// Says whether the deadline has passed.
 pub type Expired = Box<dyn Fn() -> bool + Send + Sync>;
@@ -27,6 +28,9 @@ struct Inner {
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
     bytes_of_all: Arc<AtomicU64>,
+    /// Whether samples are to be counted by step, and where.
+    counting: AtomicBool,
+    counts: OnceLock<Arc<StepCounts>>,
 }
 
 impl Drop for Inner {
@@ -60,6 +64,8 @@ impl Budget {
             bytes: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             bytes_of_all,
+            counting: AtomicBool::new(false),
+            counts: OnceLock::new(),
         }))
     }
 
@@ -81,6 +87,27 @@ impl Budget {
             series: self.0.series.load(Ordering::Relaxed),
             bytes_peak: self.0.bytes_peak.load(Ordering::Relaxed),
         }
+    }
+
+    /// From now on samples are counted by step, which costs a pass over them.
+    pub fn count_steps(&self) {
+        self.0.counting.store(true, Ordering::Relaxed);
+    }
+
+    /// Samples by step, when they were counted.
+    pub fn step_counts(&self) -> Option<&StepCounts> {
+        self.0.counts.get().map(Arc::as_ref)
+    }
+
+    /// Where samples of an evaluation over so many steps are counted; the first call is that of the whole query.
+    pub(crate) fn counts(&self, start: Millis, step: i64, count: usize) -> Result<Option<Arc<StepCounts>>, Error> {
+        if !self.0.counting.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.keep((count as u64).saturating_mul(16))?;
+        let counts = Arc::new(StepCounts::new(start, step, count));
+        let _ = self.0.counts.set(Arc::clone(&counts));
+        Ok(Some(counts))
     }
 
     /// Fails when the query was canceled or has run out of time.

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod promql;
 pub mod request;
 pub mod source;
+pub mod step_counts;
 
 pub use annotation::Annotations;
 pub use answer::{Answer, Value};

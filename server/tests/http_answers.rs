@@ -412,3 +412,46 @@ fn a_query_may_read_several_tenants_together() {
     let write = house.write_as("a|b", &batch(&[(both, &[(now, 1.0)])]));
     assert_eq!((write.status, write.error().1.contains("only queries")), (400, true));
 }
+
+#[test]
+fn statistics_count_samples_by_step_as_prometheus_does() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms() / 60_000 * 60_000;
+    let samples: Vec<(i64, f64)> = (0..=60).map(|i| (now - 600_000 + i * 10_000, i as f64)).collect();
+    let two: &[(&[(&str, &str)], &[(i64, f64)])] =
+        &[(&[("__name__", "x"), ("i", "1")], &samples), (&[("__name__", "x"), ("i", "2")], &samples)];
+    assert_eq!(house.write(&batch(two)).status, 204);
+    let asked = |query: &str, stats: &str| {
+        let (start, end) = (((now - 120_000) / 1000).to_string(), (now / 1000).to_string());
+        let form = [("query", query), ("start", &start), ("end", &end), ("step", "60"), ("stats", stats)];
+        house.post("/api/v1/query_range", &form).json()["data"]["stats"]["samples"].clone()
+    };
+    let by_step = |samples: &serde_json::Value, key: &str| -> Vec<u64> {
+        samples[key].as_array().unwrap().iter().map(|pair| pair[1].as_u64().unwrap()).collect()
+    };
+    #[track_caller]
+    fn check(samples: &serde_json::Value, total: u64, read: u64) {
+        assert_eq!(
+            (&samples["totalQueryableSamples"], &samples["samplesRead"]),
+            (&total.into(), &read.into()),
+            "{samples}"
+        );
+    }
+    check(&asked("x", "true"), 6, 6);
+    assert!(asked("x", "true").get("samplesReadPerStep").is_none());
+    let rate = asked("sum(rate(x[2m]))", "all");
+    check(&rate, 72, 48);
+    assert_eq!(by_step(&rate, "totalQueryableSamplesPerStep"), [24, 24, 24]);
+    assert_eq!(by_step(&rate, "samplesReadPerStep"), [24, 12, 12]);
+    assert_eq!(rate["totalQueryableSamplesPerStep"][0][0], (now - 120_000) / 1000);
+    // Fixed in time: evaluated once, counted at each step.
+    let fixed = asked(&format!("x @ {}", now / 1000), "all");
+    check(&fixed, 6, 2);
+    assert_eq!(by_step(&fixed, "totalQueryableSamplesPerStep"), [2, 2, 2]);
+    // The windows are over the subquery's points; what it read is read.
+    check(&asked("max_over_time(x[1m:30s])", "all"), 12, 12);
+    let instant =
+        house.post("/api/v1/query", &[("query", "x[1m]"), ("time", &(now / 1000).to_string()), ("stats", "all")]);
+    check(&instant.json()["data"]["stats"]["samples"], 12, 12);
+}

@@ -22,6 +22,7 @@ use crate::histogram;
 use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Extended, Span, VectorSelector};
 use crate::request::{Mode, RangeRequest};
 use crate::source::{SeriesSet, Source};
+use crate::step_counts::StepCounts;
 
 /// What a selected series takes in memory while the query runs: its place in the selection and the references to its
 /// parts. The labels are shared with storage.
@@ -63,6 +64,8 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) annotations: &'a Annotations,
     /// How much of histograms is wanted.
     pub(crate) detail: Detail,
+    /// Where samples are counted by step, if they are.
+    pub(crate) counts: Option<&'a Arc<StepCounts>>,
 }
 
 /// What the parser's check makes impossible.
@@ -120,12 +123,26 @@ impl Evaluator<'_> {
         Evaluator { detail: Detail::Pinned, ..*self }
     }
 
+    /// Where a part of the expression that is evaluated at other steps counts its samples.
+    fn counts_of(&self, steps: Steps) -> Result<Option<Arc<StepCounts>>, Error> {
+        match self.counts {
+            Some(_) => self.budget.counts(steps.start, steps.step, steps.count),
+            None => Ok(None),
+        }
+    }
+
     /// Evaluates an expression at all steps.
     pub(crate) fn eval(&self, expr: &Expr, steps: Steps) -> Result<Evaluated, Error> {
         self.budget.check()?;
         let literal = matches!(expr.kind, ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_));
         if steps.count > 1 && !literal && is_invariant(expr) {
-            return Ok(match self.eval(expr, Steps::once(steps.start))? {
+            let once = Steps::once(steps.start);
+            let counts = self.counts_of(once)?;
+            let value = Evaluator { counts: counts.as_ref(), ..*self }.eval(expr, once)?;
+            if let (Some(all), Some(part)) = (self.counts, &counts) {
+                all.add_invariant(part);
+            }
+            return Ok(match value {
                 Evaluated::Scalar(values) => {
                     Evaluated::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); steps.count])
                 }
@@ -288,6 +305,7 @@ impl Evaluator<'_> {
             notes: Notes::default(),
             features: self.request.features,
             totals: self.totals(),
+            counts: self.counts.cloned(),
         })
     }
 
@@ -312,12 +330,30 @@ impl Evaluator<'_> {
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
                 let input = match resolved.steps(steps) {
-                    Some(inner) => Input::Rows(Arc::new(self.pinned().vector_or_scalar(expr, inner)?), inner),
+                    Some(inner) => {
+                        let counts = self.counts_of(inner)?;
+                        let below = Evaluator { counts: counts.as_ref(), ..self.pinned() };
+                        let rows = below.vector_or_scalar(expr, inner)?;
+                        if let (Some(all), Some(part)) = (self.counts, &counts) {
+                            all.add_subquery(part, resolved.reach.offset, resolved.range);
+                        }
+                        Input::Rows(Arc::new(rows), inner)
+                    }
                     None => Input::Rows(Arc::new(StepBlock::new(1)), Steps::once(steps.start)),
                 };
                 let shape = Shape::Window { function, range: resolved.range, arguments, around: None, starts: false };
                 let features = self.request.features;
-                Ok(Scan { input, shape, steps, reach: resolved.reach, one_name: false, notes, features, totals: false })
+                Ok(Scan {
+                    input,
+                    shape,
+                    steps,
+                    reach: resolved.reach,
+                    one_name: false,
+                    notes,
+                    features,
+                    totals: false,
+                    counts: self.counts.cloned(),
+                })
             }
             _ => Err(ill_typed("range vector")),
         }
@@ -466,6 +502,9 @@ impl Evaluator<'_> {
                     if column.is_empty() {
                         continue;
                     }
+                    if let Some(counts) = self.counts {
+                        counts.add_column(&column);
+                    }
                     points += column.len() as u64;
                     self.budget.points(points)?;
                     held.push(self.budget.hold_cells(column.len(), 2)?);
@@ -478,7 +517,12 @@ impl Evaluator<'_> {
             ExprKind::Subquery { expr, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
                 let Some(inner) = resolved.steps(steps) else { return Ok(Vec::new()) };
-                let mut block = self.pinned().vector_or_scalar(expr, inner)?;
+                let counts = self.counts_of(inner)?;
+                let below = Evaluator { counts: counts.as_ref(), ..self.pinned() };
+                let mut block = below.vector_or_scalar(expr, inner)?;
+                if let (Some(all), Some(part)) = (self.counts, &counts) {
+                    all.add_answer(part);
+                }
                 if self.late() {
                     block.drop_late_names()?;
                 }

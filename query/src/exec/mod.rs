@@ -78,7 +78,10 @@ fn answer(
     budget.steps(steps.count as u64)?;
     budget.check()?;
     let annotations = Annotations::new();
-    let evaluator = Evaluator { source, pool, budget, request, annotations: &annotations, detail: Detail::Whole };
+    let counts = budget.counts(steps.start, steps.step, steps.count)?;
+    let counts = counts.as_ref();
+    let evaluator =
+        Evaluator { source, pool, budget, request, annotations: &annotations, detail: Detail::Whole, counts };
     evaluator.check(expr, steps, 0)?;
     let value = match request.mode {
         Mode::Instant => match &strip(expr).kind {

@@ -26,6 +26,7 @@ use crate::histogram;
 use crate::promql::ast::{AggregateOp, Extended};
 use crate::request::Features;
 use crate::source::SeriesSet;
+use crate::step_counts::StepCounts;
 
 /// Where samples come from.
 #[derive(Clone)]
@@ -121,6 +122,8 @@ pub(crate) struct Scan {
     pub(crate) features: Features,
     /// Whether nobody looks at the buckets of its histograms.
     pub(crate) totals: bool,
+    /// Where samples are counted by step, if they are.
+    pub(crate) counts: Option<Arc<StepCounts>>,
 }
 
 /// Memory of one morsel, reused from series to series.
@@ -179,7 +182,9 @@ impl Scan {
             Shape::Smoothed { .. } => false,
             Shape::Window { function, .. } => *function == RangeFunction::Last,
         };
-        newest && self.steps.count == 1
+        // A window is counted whole.
+        let counted = self.counts.is_some() && matches!(self.shape, Shape::Window { .. });
+        newest && self.steps.count == 1 && !counted
     }
 
     /// Prepares the histograms of a stored column: what their hints mean, and how much of them is wanted.
@@ -215,6 +220,9 @@ impl Scan {
                                 _ => value,
                             };
                             quiet(row);
+                            if let Some(counts) = &self.counts {
+                                counts.add_sample(0);
+                            }
                             return Ok(!is_absent(row[0]));
                         }
                         // A stale marker ends an instant selector's series, but a window looks behind it.
@@ -264,6 +272,9 @@ impl Scan {
                     let shape = (self.steps, self.reach, *lookback, *wanted);
                     newest_histograms(column, shape, histograms, budget, &|| self.labels(index), row)?;
                 }
+                if let Some(counts) = &self.counts {
+                    count_newest(counts, row, histograms);
+                }
             }
             Shape::Smoothed { lookback } => {
                 window::drop_stale(column);
@@ -276,9 +287,16 @@ impl Scan {
                     let about = About { notes: &self.notes, name: &name };
                     native::smooth(column, around, &windows, &about, histograms, row)?;
                 }
+                if let Some(counts) = &self.counts {
+                    count_newest(counts, row, histograms);
+                }
             }
             Shape::Window { function, range, arguments, around, starts } => {
                 window::drop_stale(column);
+                if let Some(counts) = &self.counts {
+                    let end = |step| self.reach.look(self.steps.time(step));
+                    counts.add_windows(column, *range, &end, matches!(self.input, Input::Stored(_)));
+                }
                 let windows = Windows { steps: self.steps, reach: self.reach, range: *range, budget };
                 let name = || self.labels(index).metric_name().to_owned();
                 let heeds_starts = *starts;
@@ -431,6 +449,16 @@ impl Scan {
             }
         }
         Ok(present)
+    }
+}
+
+/// Counts the cells of an instant selector.
+fn count_newest(counts: &StepCounts, row: &[f64], histograms: &Histograms) {
+    for (step, cell) in row.iter().enumerate().filter(|(_, cell)| !is_absent(**cell)) {
+        match histograms.get(*cell) {
+            Some(histogram) => counts.add_histogram(step, histogram),
+            None => counts.add_sample(step),
+        }
     }
 }
 

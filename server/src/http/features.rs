@@ -45,7 +45,7 @@ fn categories(app: &App) -> Vec<Category> {
     let mut promql: Vec<(&str, bool)> = WORDS.iter().map(|word| (*word, true)).collect();
     promql.extend([
         ("delayed_name_removal", chosen.delayed_name_removal),
-        ("per_step_stats", false),
+        ("per_step_stats", true),
         ("type_and_unit_labels", chosen.type_and_unit_labels),
     ]);
     let operators = ast::BinaryOp::ALL.iter().map(|op| op.as_str());

@@ -168,6 +168,9 @@ async fn evaluate(
         let expr = parse(app, params.text("query"))?;
         let asked = RangeRequest { features: app.settings.server.enable_feature.of_queries(), ..asked };
         let store = app.store()?;
+        if !params.text("stats").is_empty() {
+            budget.count_steps();
+        }
         let source = reader.snapshot(app)?;
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
@@ -278,7 +281,7 @@ fn write_answer(out: &mut AnswerWriter, answer: Evaluated, asked: &Asked<'_>, bu
     }
     let buffer = out.buffer();
     if !asked.stats.is_empty() {
-        push_stats(buffer, asked.seconds, budget);
+        push_stats(buffer, asked, budget);
     }
     buffer.push(b'}');
     for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
@@ -306,7 +309,8 @@ fn push_element(out: &mut Vec<u8>, index: usize, labels: &Labels, time: Millis, 
     out.push(b'}');
 }
 
-fn push_stats(out: &mut Vec<u8>, seconds: f64, budget: &Budget) {
+/// What the evaluation cost; by step too when `stats` is `all`.
+fn push_stats(out: &mut Vec<u8>, asked: &Asked<'_>, budget: &Budget) {
     let stats = budget.stats();
     out.extend_from_slice(b",\"stats\":{\"timings\":{");
     for (i, name) in ["evalTotalTime", "innerEvalTime", "execTotalTime"].iter().enumerate() {
@@ -315,19 +319,37 @@ fn push_stats(out: &mut Vec<u8>, seconds: f64, budget: &Budget) {
         }
         json::push_string(out, name);
         out.push(b':');
-        json::push_float(out, seconds);
+        json::push_float(out, asked.seconds);
     }
     for name in ["resultSortTime", "queryPreparationTime", "execQueueTime"] {
         out.extend_from_slice(format!(",\"{name}\":0").as_bytes());
     }
-    out.extend_from_slice(b"},\"samples\":{\"totalQueryableSamples\":");
-    json::push_u64(out, stats.samples);
-    out.extend_from_slice(b",\"peakSamples\":");
+    out.extend_from_slice(b"},\"samples\":{");
+    let counts = budget.step_counts();
+    let (touched, read): (Vec<u64>, Vec<u64>) =
+        counts.map(|counts| (counts.touched().collect(), counts.read().collect())).unwrap_or_default();
+    for (name, steps) in [("totalQueryableSamples", &touched), ("samplesRead", &read)] {
+        if let Some(counts) = counts.filter(|_| asked.stats == "all") {
+            out.extend_from_slice(format!("\"{name}PerStep\":[").as_bytes());
+            for (step, count) in steps.iter().enumerate() {
+                out.extend_from_slice(if step > 0 { b",[" } else { b"[" });
+                json::push_time(out, counts.start.saturating_add((step as i64).saturating_mul(counts.step)));
+                out.push(b',');
+                json::push_u64(out, *count);
+                out.push(b']');
+            }
+            out.extend_from_slice(b"],");
+        }
+        out.extend_from_slice(format!("\"{name}\":{},", steps.iter().sum::<u64>()).as_bytes());
+    }
+    out.extend_from_slice(b"\"peakSamples\":");
     json::push_u64(out, stats.bytes_peak / 16);
-    out.extend_from_slice(b",\"seriesSelected\":");
-    json::push_u64(out, stats.series);
-    out.extend_from_slice(b",\"peakBytes\":");
-    json::push_u64(out, stats.bytes_peak);
+    // What is not Prometheus's: samples as they came from storage, series, memory.
+    for (name, value) in
+        [("storedSamples", stats.samples), ("seriesSelected", stats.series), ("peakBytes", stats.bytes_peak)]
+    {
+        out.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+    }
     out.extend_from_slice(b"}}");
 }
 
