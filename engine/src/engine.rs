@@ -21,6 +21,7 @@ use varve_model::{Limits, Millis, TenantId, TenantName};
 use varve_vfs::{Env, Lock};
 use varve_wal::{Log, Offset, PartitionId, TopicName};
 
+use crate::copy::Copied;
 use crate::error::{Error, Result};
 use crate::head::registry::Registry;
 use crate::head::{FrozenHead, Head};
@@ -286,9 +287,27 @@ impl Engine {
         done.install(&self.inner)
     }
 
-    /// Asks all shards to freeze their heads at their next turn or idle call, so that flushes are planned.
-    pub fn request_flush(&self) {
-        self.inner.flush_requests.fetch_add(1, Ordering::Relaxed);
+    /// Asks all shards to freeze their heads at their next turn or idle call, so that flushes are planned. Returns the
+    /// number of the request, for [`Engine::is_flushed`].
+    pub fn request_flush(&self) -> u64 {
+        self.inner.flush_requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether all that was applied before this flush request is in segments. Shards must go on with their turns or idle
+    /// calls and steps must be run for that to become true.
+    pub fn is_flushed(&self, request: u64) -> bool {
+        let inner = &*self.inner;
+        // The figures first: what a shard froze for the request is in the state then.
+        let seen = inner.figures.iter().all(|figures| figures.flushes_seen.load(Ordering::Acquire) >= request);
+        seen && inner.state.load().shards.iter().all(|heads| heads.frozen.is_empty())
+    }
+
+    /// Writes a data directory with all that is in segments to `dir`, which must not exist or be empty, on the same
+    /// disk seam; any server can open it. Blocks for as long as copying takes. What the heads hold is not in it: for
+    /// all that is acknowledged now ask for a flush and wait until [`Engine::is_flushed`]. After an error `dir` holds
+    /// rubbish.
+    pub fn copy_to(&self, dir: &Path) -> Result<Copied> {
+        crate::copy::run(&self.inner, dir)
     }
 
     /// Asks that what deletions hide is removed from segments: steps named `clean` do it, until

@@ -10,9 +10,11 @@
 
 pub mod check;
 pub mod codec;
+pub mod copy;
 pub mod deletion;
 pub mod engine;
 pub mod error;
+pub mod estimate;
 mod head;
 pub mod index;
 pub mod manifest;
@@ -29,9 +31,11 @@ mod tenants;
 pub mod write;
 
 pub use check::{check, dump};
+pub use copy::Copied;
 pub use deletion::DeletionSpec;
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use estimate::Estimate;
 pub use settings::EngineSettings;
 pub use shard::Shard;
 pub use snapshot::{Selection, Snapshot};

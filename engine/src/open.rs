@@ -106,8 +106,7 @@ pub(crate) fn open(
     let manifest_damaged =
         found.damaged.iter().any(|damage| damage.path.starts_with(layout.log().join(topic.as_str())));
     let reports_before = recovery.reports.len();
-    let manifest_file_bytes = (settings.log_file_bytes / 8 * 8).min(MANIFEST_FILE_BYTES);
-    let mut manifest = Store::open(&log, manifest_file_bytes, &mut recovery.reports)?;
+    let mut manifest = Store::open(&log, manifest_file_bytes(&settings), &mut recovery.reports)?;
     let manifest_damaged = manifest_damaged || recovery.reports.len() > reports_before;
 
     let now = env.clock.wall().0.div_euclid(1_000_000);
@@ -171,8 +170,18 @@ pub(crate) fn open(
     Ok((inner, shards, recovery))
 }
 
+pub(crate) fn manifest_file_bytes(settings: &EngineSettings) -> u64 {
+    (settings.log_file_bytes / 8 * 8).min(MANIFEST_FILE_BYTES)
+}
+
 /// Makes the topic and the directory's one setting, or finds them. Returns the number of partitions.
-fn make(log: &Log, topic: &TopicName, settings: &EngineSettings, manifest: &mut Store, now: Millis) -> Result<u32> {
+pub(crate) fn make(
+    log: &Log,
+    topic: &TopicName,
+    settings: &EngineSettings,
+    manifest: &mut Store,
+    now: Millis,
+) -> Result<u32> {
     // The topic is made before the manifest says so: if it is there, its number counts.
     let there = log.topics().into_iter().find(|info| info.name == *topic).map(|info| info.settings.partitions);
     let partitions = match (manifest.catalog().partitions, there) {

@@ -50,6 +50,8 @@ pub(crate) struct Figures {
     pub(crate) turns_failed: AtomicU64,
     /// Offset behind the last that is applied.
     pub(crate) watermark: AtomicU64,
+    /// Flush requests that have been followed.
+    pub(crate) flushes_seen: AtomicU64,
 }
 
 /// Adds to a figure; the owner alone writes it, readers take what they get.
@@ -614,17 +616,24 @@ impl Shard {
 
     fn freeze_if_due(&mut self, now: Millis) {
         let Some(begun) = self.live.begun() else {
-            self.flushes_seen = self.inner.flush_requests();
+            self.saw_flush_requests(self.inner.flush_requests());
             return;
         };
         let settings = &self.inner.settings;
         let share = settings.flush_bytes / u64::from(self.inner.partitions);
-        let requested = self.inner.flush_requests() != self.flushes_seen;
+        let requests = self.inner.flush_requests();
+        let requested = requests != self.flushes_seen;
         let due = self.live.bytes() >= share || now.saturating_sub(begun) >= settings.flush_ms || requested;
         if due && self.inner.frozen(self.partition) < FROZEN_MAX {
-            self.flushes_seen = self.inner.flush_requests();
             self.freeze(now);
+            self.saw_flush_requests(requests);
         }
+    }
+
+    /// Release: who sees the number sees the frozen head too.
+    fn saw_flush_requests(&mut self, requests: u64) {
+        self.flushes_seen = requests;
+        self.figures.flushes_seen.store(requests, Ordering::Release);
     }
 
     /// Begins a new head behind the live one, which waits for its flush from now on.

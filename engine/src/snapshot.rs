@@ -17,6 +17,7 @@ use varve_model::{Column, Exemplar, Labels, Matcher, Millis, SeriesHash, TenantI
 use crate::deletion::Hidden;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::estimate::Estimate;
 use crate::head::Head;
 use crate::head::registry::{Known, Registry};
 use crate::index::Texts;
@@ -504,6 +505,24 @@ impl Selection {
             }
         }
         Ok(())
+    }
+
+    /// What reading all series over `range` will touch. O(chunks), nothing is decoded.
+    pub fn estimate(&self, range: TimeRange) -> Result<Estimate> {
+        let mut estimate = Estimate { series: self.len() as u64, ..Estimate::default() };
+        // A scratch a source: the parts of a series lie in different segments, those of neighbours side by side.
+        let mut scratches: Vec<ReadScratch> = Vec::new();
+        scratches.resize_with(self.sources.len(), ReadScratch::default);
+        for part in &self.parts {
+            match (self.sources.get(part.source as usize), scratches.get_mut(part.source as usize)) {
+                (Some(Source::Segment(live, _)), Some(scratch)) if live.entry.range.overlaps(&range) => {
+                    live.segment.estimate(scratch, part.id, range, &mut estimate)?;
+                }
+                (Some(Source::Head(head)), _) => head.estimate(part.id, range, &mut estimate),
+                _ => {}
+            }
+        }
+        Ok(estimate)
     }
 
     /// The newest float sample in `range` when it can be had without decoding; `None` when the caller must read.

@@ -569,6 +569,77 @@ fn exemplars_beyond_a_limit_are_refused_by_name() {
     assert_eq!(found.iter().map(|(_, exemplars)| exemplars.len()).sum::<usize>(), 4);
 }
 
+#[test]
+fn a_copy_is_a_data_directory_of_its_own() {
+    let house = House::new();
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let metadata = Metadata { family: "up".to_owned(), kind: MetricType::Gauge, ..Metadata::default() };
+    open.engine.put_metadata(tenant, std::slice::from_ref(&metadata)).unwrap();
+    open.write(tenant, &[(UP, START - 30 * HOUR, 1.0), (UP, START, 2.0), (DOWN, START, 3.0)]);
+    open.flush();
+    open.delete(tenant, vec![equals("__name__", "up")], TimeRange { min: START, max: START }).unwrap();
+    let request = open.engine.request_flush();
+    assert!(!open.engine.is_flushed(request));
+    open.flush();
+    assert!(open.engine.is_flushed(request));
+    // Not flushed, so not in the copy.
+    open.write(tenant, &[(DOWN, START + 1, 4.0)]);
+    let dir = Path::new("/copies/one");
+    house.env.vfs.create_dir(Path::new("/copies")).unwrap();
+    let copied = open.engine.copy_to(dir).unwrap();
+    assert_eq!((copied.samples, copied.segments), (3, open.engine.status().segments));
+    assert!(open.engine.copy_to(dir).is_err(), "a directory with something in it is not overwritten");
+    // The copy does not depend on the original.
+    open.write(tenant, &[(UP, START, 9.0)]);
+    open.flush();
+    drop(open);
+    assert_eq!(check(&house.env, dir).unwrap(), []);
+    let open_copy = || {
+        let (engine, shards, recovery) =
+            Engine::open(house.env.clone(), dir, house.settings.clone(), house.limits.clone()).unwrap();
+        assert_eq!(recovery.reports, Vec::<String>::new());
+        Open { engine, shards, recovery, clock: house.clock.clone(), env: house.env.clone() }
+    };
+    let mut copy = open_copy();
+    assert_eq!(copy.tenant("a"), tenant);
+    assert_eq!(copy.engine.metadata(tenant), [metadata]);
+    assert_eq!(copy.read(tenant, "up"), [(START - 30 * HOUR, 1.0)]);
+    assert_eq!(copy.read(tenant, "down"), [(START, 3.0)]);
+    copy.write(tenant, &[(UP, START, 5.0)]);
+    copy.flush();
+    drop(copy);
+    let mut copy = open_copy();
+    assert_eq!(copy.read(tenant, "up"), [(START - 30 * HOUR, 1.0), (START, 5.0)]);
+    copy.engine.clean_tombstones();
+    copy.work();
+    assert_eq!(copy.read(tenant, "up"), [(START - 30 * HOUR, 1.0), (START, 5.0)]);
+}
+
+#[test]
+fn an_estimate_tells_what_a_read_touches() {
+    let house = House::new();
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let begin = START - 2 * HOUR;
+    let minutes = |from: i64, to: i64| (from..to).map(|i| (UP, begin + i * 60_000, i as f64)).collect::<Vec<_>>();
+    open.write(tenant, &minutes(0, 60));
+    open.flush();
+    open.write(tenant, &minutes(60, 90));
+    open.write(tenant, &[(DOWN, START, 1.0)]);
+    let selection = open.engine.snapshot().select(tenant, &[], TimeRange::ALL, 10).unwrap();
+    let all = selection.estimate(TimeRange::ALL).unwrap();
+    assert_eq!((all.series, all.chunks, all.samples), (2, 3, 91));
+    assert!(all.bytes > 50, "{all:?}");
+    let half = selection.estimate(TimeRange { min: begin + 30 * 60_000, max: begin + 70 * 60_000 }).unwrap();
+    assert_eq!((half.series, half.chunks), (2, 2));
+    assert!((38..=42).contains(&half.samples), "{half:?}");
+    let before = open.engine.status().block_cache;
+    selection.estimate(TimeRange::ALL).unwrap();
+    let after = open.engine.status().block_cache;
+    assert!(after.hits > before.hits && after.misses == before.misses, "{before:?} {after:?}");
+}
+
 fn check_dir(house: &House) -> Vec<varve_engine::Damage> {
     check(&house.env, Path::new(DIR)).unwrap()
 }

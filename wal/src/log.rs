@@ -294,6 +294,28 @@ impl Log {
         Ok(())
     }
 
+    /// Says where a partition begins that has no log file yet: its first record gets this offset, and nothing below is
+    /// missed. Durable when it returns. For an owner that makes a log to go with what it has already; does nothing
+    /// when there is a file.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] while a writer lives; [`Error::Unknown`], [`Error::Full`], [`Error::Io`].
+    pub fn begin_at(&self, topic: &TopicName, partition: PartitionId, offset: Offset) -> Result<()> {
+        let found = self.partition(topic, partition)?;
+        {
+            let state = found.state();
+            if state.written {
+                return Err(Error::Taken { topic: topic.clone(), partition });
+            }
+            if !state.files.is_empty() || found.high() >= offset.0 {
+                return Ok(());
+            }
+        }
+        Bound::Oldest.write(&self.inner.shared.env, &found.dir, offset.0)?;
+        found.raise(offset.0);
+        Ok(())
+    }
+
     /// Makes a group's position durable.
     ///
     /// # Errors

@@ -145,8 +145,11 @@ impl Opening<'_> {
         }
         let mut files = Vec::with_capacity(bases.len());
         // Retention removes from the front, and says so before.
-        let first = bases.first().copied().unwrap_or(0);
-        let mut next = Bound::Oldest.read(self.env, self.dir).map_or(first, |oldest| oldest.min(first));
+        let oldest = Bound::Oldest.read(self.env, self.dir);
+        let mut next = match (oldest, bases.first()) {
+            (Some(oldest), Some(first)) => oldest.min(*first),
+            (oldest, first) => oldest.or(first.copied()).unwrap_or(0),
+        };
         for (n, base) in bases.iter().enumerate() {
             self.recovery.files += 1;
             if next < *base {

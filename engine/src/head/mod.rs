@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use varve_model::{Column, Exemplar, Labels, Millis, TimeRange};
 
+use crate::estimate::Estimate;
 use crate::record::{Entry, Rows};
 use exemplars::Exemplars;
 use series::{Copied, Series};
@@ -238,6 +239,15 @@ impl Head {
             series.copy(range, &mut copied);
         }
         copied.decode(range, column);
+    }
+
+    /// Adds what reading a series over `range` touches here.
+    pub(crate) fn estimate(&self, id: u32, range: TimeRange, into: &mut Estimate) {
+        if let Some(stripe) = self.stripe(id as usize / STRIPE_SERIES)
+            && let Some(series) = stripe.lock().get(id as usize % STRIPE_SERIES)
+        {
+            series.estimate(range, into);
+        }
     }
 
     /// The newest float of a series. `None` when there are histograms or no sample: read instead.

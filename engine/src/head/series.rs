@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use varve_model::{Column, Histogram, Millis, TimeRange};
 
 use crate::codec::gorilla::{self, Appender};
+use crate::estimate::Estimate;
 
 /// Samples after which a chunk is closed. Long enough that its first sample (16 bytes) costs little, short enough that a
 /// reader of a short range decodes little.
@@ -277,6 +278,25 @@ impl Series {
         }
         let rewritten = side.late.iter().rev().find(|(late, _)| *late == time);
         Some((time, rewritten.map_or(value, |(_, value)| *value)))
+    }
+
+    /// Adds what reading `range` touches.
+    pub(crate) fn estimate(&self, range: TimeRange, into: &mut Estimate) {
+        for chunk in &self.closed {
+            let own = TimeRange { min: chunk.first, max: chunk.last };
+            into.chunk(own, u64::from(chunk.count), chunk.bytes.len() as u64, range);
+        }
+        if let (Some(first), Some(last)) = (self.open.first_time(), self.open.last_time()) {
+            let own = TimeRange { min: first, max: last };
+            into.chunk(own, self.open.count() as u64, self.open.bytes().len() as u64, range);
+        }
+        if let Some(side) = &self.side {
+            into.samples += side.late.iter().filter(|(time, _)| range.contains(*time)).count() as u64;
+            for (_, histogram) in side.histograms.iter().filter(|(time, _)| range.contains(*time)) {
+                into.samples += 1;
+                into.bytes += histogram_bytes(histogram).unsigned_abs();
+            }
+        }
     }
 
     /// Copies what overlaps `range`: short, for the lock is held.

@@ -26,6 +26,7 @@ use super::rows::{ChunkRow, ChunkRows, ColumnRow, SeriesRows, StartRow, decode_c
 use super::{CHUNK_HISTOGRAMS_MAX, CHUNK_SAMPLES_MAX};
 use crate::codec::{Malformed, histogram, times, values};
 use crate::error::{Error, Result};
+use crate::estimate::share;
 use crate::index::Texts;
 use crate::index::terms::Terms;
 
@@ -140,6 +141,21 @@ impl Segment {
         }
         let number = cache.number();
         Ok(Segment { file, path: path.to_owned(), directory, meta, cache, number })
+    }
+
+    /// Copies the file, byte by byte, to a new one at `path`, and syncs it.
+    pub(crate) fn copy_to(&self, env: &Env, path: &Path) -> Result<()> {
+        const PART_BYTES: u64 = 1 << 20;
+        let writing = |error| Error::io("copying to", path, error);
+        let target = env.vfs.open(path, Open::Create).map_err(writing)?;
+        let mut at = 0;
+        while at < self.meta.bytes {
+            let mut part = vec![0; (self.meta.bytes - at).min(PART_BYTES) as usize];
+            self.file.read_at(&mut part, at).map_err(|e| Error::io("reading", &self.path, e))?;
+            target.write_at(&part, at).map_err(writing)?;
+            at += part.len() as u64;
+        }
+        target.sync().map_err(writing)
     }
 
     /// What the segment is.
@@ -309,10 +325,7 @@ impl Segment {
         for chunk in chunks.get(row).unwrap_or_default() {
             let about = self.column_row(scratch, chunk.column)?;
             if about.range.overlaps(&range) {
-                let all = about.range.max.abs_diff(about.range.min);
-                let part = about.range.max.min(range.max).abs_diff(about.range.min.max(range.min));
-                let share = u128::from(about.count) * u128::from(part) / u128::from(all.max(1));
-                samples += u64::try_from(share).unwrap_or(u64::MAX).clamp(1, u64::from(about.count));
+                samples += share(about.range, u64::from(about.count), range);
             }
         }
         Ok(samples)
@@ -433,7 +446,7 @@ impl Segment {
         Ok((block, (unit - block.first) as usize, rows))
     }
 
-    pub(super) fn chunk_rows(&self, scratch: &mut ReadScratch, series: u32) -> Result<(usize, Arc<ChunkRows>)> {
+    pub(crate) fn chunk_rows(&self, scratch: &mut ReadScratch, series: u32) -> Result<(usize, Arc<ChunkRows>)> {
         scratch.turn_to(self);
         let unit = u64::from(series);
         if let Some((block, rows)) = &scratch.chunks
@@ -462,7 +475,7 @@ impl Segment {
         Ok(((unit - block.first) as usize, rows))
     }
 
-    pub(super) fn column_row(&self, scratch: &mut ReadScratch, column: u32) -> Result<ColumnRow> {
+    pub(crate) fn column_row(&self, scratch: &mut ReadScratch, column: u32) -> Result<ColumnRow> {
         scratch.turn_to(self);
         let unit = u64::from(column);
         if let Some((block, rows)) = &scratch.columns
