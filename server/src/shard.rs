@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
-use varve_engine::{Applied, Error, Shard, Write};
-use varve_model::Millis;
+use varve_engine::{Applied, DeletionSpec, Error, Shard, Write};
+use varve_model::{Millis, TenantId};
 
 /// Writes taken into one turn, in bytes of their requests.
 const TURN_BYTES: u64 = 4 << 20;
@@ -27,7 +27,15 @@ pub type Answer = Result<Applied, Error>;
 
 enum Message {
     Write { write: Write, bytes: u64, answer: oneshot::Sender<Answer> },
+    Delete(Deletion),
     Stop,
+}
+
+/// A deletion that waits for its shard.
+struct Deletion {
+    tenant: TenantId,
+    spec: DeletionSpec,
+    answer: oneshot::Sender<Result<(), Error>>,
 }
 
 /// The sending end of a shard's queue.
@@ -81,6 +89,22 @@ impl ShardQueue {
         Ok(receiver)
     }
 
+    /// Hands a deletion to the shard; it deletes what was pushed before it, and the answer comes when it is durable and
+    /// hides what it names, or failed.
+    pub fn delete(
+        &self,
+        tenant: TenantId,
+        spec: DeletionSpec,
+    ) -> Result<oneshot::Receiver<Result<(), Error>>, Refusal> {
+        let (answer, receiver) = oneshot::channel();
+        let deletion = Deletion { tenant, spec, answer };
+        self.sender.try_send(Message::Delete(deletion)).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Full,
+            TrySendError::Disconnected(_) => Refusal::Stopped,
+        })?;
+        Ok(receiver)
+    }
+
     /// Bytes that wait.
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
@@ -112,6 +136,7 @@ pub fn run(mut shard: Shard, inbox: &ShardInbox, surroundings: &Surroundings<'_>
     loop {
         let mut bytes = 0;
         let mut stop = false;
+        let mut deletion = None;
         let mut next = inbox.receiver.recv_timeout(if quiet { IDLE } else { QUIET });
         loop {
             match next {
@@ -120,10 +145,11 @@ pub fn run(mut shard: Shard, inbox: &ShardInbox, surroundings: &Surroundings<'_>
                     answers.push(answer);
                     bytes += more;
                 }
+                Ok(Message::Delete(wanted)) => deletion = Some(wanted),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => stop = true,
                 Err(RecvTimeoutError::Timeout) => break,
             }
-            if stop || bytes >= TURN_BYTES {
+            if stop || deletion.is_some() || bytes >= TURN_BYTES {
                 break;
             }
             next = inbox.receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout);
@@ -140,6 +166,12 @@ pub fn run(mut shard: Shard, inbox: &ShardInbox, surroundings: &Surroundings<'_>
                 // The client may have left; its data is stored all the same.
                 let _ = answer.send(result);
             }
+        }
+        // Behind the writes that came before it.
+        if let Some(Deletion { tenant, spec, answer }) = deletion {
+            quiet = false;
+            let _ = answer.send(shard.delete(tenant, &spec, now));
+            (surroundings.wake)();
         }
         // A clock that was set back must not stop the idle calls.
         if quiet || now >= idle_due || idle_due > now + 10 * IDLE.as_millis() as Millis {
