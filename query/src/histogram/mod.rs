@@ -11,6 +11,8 @@ mod bucket;
 mod custom;
 mod equal;
 mod hint;
+#[cfg(test)]
+mod hostile;
 mod quantile;
 mod reset;
 mod side;

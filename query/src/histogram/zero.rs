@@ -29,7 +29,8 @@ pub(crate) fn widened(histogram: &Histogram, correction: &Correction, threshold:
         let reached = zero.threshold;
         swallow(histogram, correction, false, &mut zero);
         // The positive side must be asked again when the negative one has moved the border.
-        if zero.threshold == reached {
+        // Every round but the last moves it, so this ends; a border that is NaN is never moved.
+        if zero.threshold.partial_cmp(&reached) != Some(Ordering::Greater) {
             return zero;
         }
     }
