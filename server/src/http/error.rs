@@ -197,7 +197,7 @@ impl From<varve_query::Error> for ApiError {
         use varve_query::Error;
         let text = error.to_string();
         match error {
-            Error::Parse(_) => ApiError::bad_data(text),
+            Error::Parse(what) => ApiError::parameter("query", what),
             // Passes when the other queries are done.
             Error::Limit { setting: "queries_bytes_max", .. } => ApiError::unavailable(text),
             Error::Execution(_) | Error::Limit { .. } => {
