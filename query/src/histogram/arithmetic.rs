@@ -4,9 +4,9 @@
 //! bounds they share. The left operand becomes the result; the right one is never changed.
 
 use varve_model::Histogram;
-use varve_model::histogram::ResetHint;
+use varve_model::histogram::{ResetHint, Span};
 
-use super::side::{Add, COMPENSATED, Numbered, list, plainly, reduced, spanned, united};
+use super::side::{Add, COMPENSATED, Numbered, has_all, indexed, list, numbers, plainly, reduced, spanned, united};
 use super::{bounds, custom, is_custom, zero};
 
 /// Exponential and custom buckets have no sum.
@@ -73,9 +73,11 @@ fn combine(
     }
     (histogram.count, correction.count) = add(sign * other.count, histogram.count, correction.count);
     (histogram.sum, correction.sum) = add(sign * other.sum, histogram.sum, correction.sum);
-    if same_layout(histogram, other) {
-        add_counts(&mut histogram.positive, &mut correction.positive, &other.positive, sign, add);
-        add_counts(&mut histogram.negative, &mut correction.negative, &other.negative, sign, add);
+    if has_buckets_of(histogram, other) {
+        let (spans, of) = (&histogram.positive_spans, (&other.positive_spans, &other.positive));
+        add_counts(spans, &mut histogram.positive, &mut correction.positive, of, sign, add);
+        let (spans, of) = (&histogram.negative_spans, (&other.negative_spans, &other.negative));
+        add_counts(spans, &mut histogram.negative, &mut correction.negative, of, sign, add);
         return Ok(Combined { collision, reconciled: false });
     }
     let reconciled = is_custom(histogram) && histogram.custom_bounds != other.custom_bounds;
@@ -107,25 +109,35 @@ fn combine(
     Ok(Combined { collision, reconciled })
 }
 
-/// Whether two histograms have the same buckets, so that their counts are added place by place.
-fn same_layout(a: &Histogram, b: &Histogram) -> bool {
-    let outside = |first: Option<&varve_model::histogram::Span>| {
+/// Whether `a` has all the buckets of `b`, so that counts are added in place: what most sums come to after the first
+/// few. The zero bucket of `a` must not reach into them.
+fn has_buckets_of(a: &Histogram, b: &Histogram) -> bool {
+    let outside = |first: Option<&Span>| {
         is_custom(b) || first.is_none_or(|span| bounds::exponential(span.offset, b.schema) > a.zero_threshold)
     };
     a.schema == b.schema
-        && a.positive_spans == b.positive_spans
-        && a.negative_spans == b.negative_spans
-        && a.positive.len() == b.positive.len()
-        && a.negative.len() == b.negative.len()
         && a.custom_bounds == b.custom_bounds
+        && has_all(&a.positive_spans, &a.positive, &b.positive_spans, &b.positive)
+        && has_all(&a.negative_spans, &a.negative, &b.negative_spans, &b.negative)
         && outside(b.positive_spans.first())
         && outside(b.negative_spans.first())
 }
 
-fn add_counts(counts: &mut [f64], compensations: &mut Vec<f64>, others: &[f64], sign: f64, add: Add) {
+/// Adds counts in place; `spans` have all the buckets of `of`.
+fn add_counts(
+    spans: &[Span],
+    counts: &mut [f64],
+    compensations: &mut Vec<f64>,
+    of: (&Vec<Span>, &Vec<f64>),
+    sign: f64,
+    add: Add,
+) {
     compensations.resize(counts.len(), 0.0);
-    for ((count, c), other) in counts.iter_mut().zip(compensations).zip(others) {
-        (*count, *c) = add(sign * other, *count, *c);
+    let mut places = numbers(spans).zip(counts.iter_mut().zip(compensations));
+    for (index, other) in indexed(of.0, of.1) {
+        if let Some((_, (count, c))) = places.find(|(number, _)| *number >= index) {
+            (*count, *c) = add(sign * other, *count, *c);
+        }
     }
 }
 
@@ -213,11 +225,9 @@ pub(crate) fn reduce(histogram: &Histogram, to: i32) -> Histogram {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use proptest::prelude::*;
-    use varve_model::histogram::Span;
-
     use super::super::{CUSTOM_SCHEMA, buckets, equal};
     use super::*;
+    use proptest::prelude::*;
 
     /// A histogram of consecutive buckets.
     pub(crate) fn simple(schema: i32, offset: i32, counts: &[f64]) -> Histogram {
@@ -273,6 +283,18 @@ pub(crate) mod tests {
         assert_eq!(add(&mut sum, &simple(0, 1, &[10.0, 20.0])), Ok(Combined::default()));
         assert_eq!((sum.schema, &sum.positive[..]), (0, &[13.0, 23.0][..]));
         assert_eq!(sum.count, 36.0);
+    }
+
+    #[test]
+    fn buckets_in_the_wider_layout_are_added_in_place() {
+        let mut sum = simple(0, 1, &[1.0, 2.0, 3.0, 4.0]);
+        let apart = vec![Span { offset: 1, length: 1 }, Span { offset: 1, length: 1 }];
+        let other = Histogram { positive_spans: apart, ..simple(0, 1, &[10.0, 20.0]) };
+        assert!(has_buckets_of(&sum, &other) && !has_buckets_of(&other, &sum));
+        add(&mut sum, &other).unwrap();
+        assert_eq!(sum.positive, [11.0, 2.0, 23.0, 4.0]);
+        subtract(&mut sum, &other).unwrap();
+        assert_eq!(sum.positive, [1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -27,17 +27,28 @@ pub(crate) struct Numbered {
     pub(crate) c: f64,
 }
 
+/// Bucket numbers of a side.
+pub(crate) fn numbers(spans: &[Span]) -> impl Iterator<Item = i32> + Clone + '_ {
+    let mut next = 0i32;
+    spans.iter().flat_map(move |span| {
+        let first = next.wrapping_add(span.offset);
+        next = first.wrapping_add(span.length as i32);
+        (0..span.length).map(move |at| first.wrapping_add(at as i32))
+    })
+}
+
 /// Bucket numbers and counts of a side.
 pub(crate) fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + Clone + 'a {
-    let mut next = 0i32;
-    spans
-        .iter()
-        .flat_map(move |span| {
-            let first = next.wrapping_add(span.offset);
-            next = first.wrapping_add(span.length as i32);
-            (0..span.length).map(move |at| first.wrapping_add(at as i32))
-        })
-        .zip(counts.iter().copied())
+    numbers(spans).zip(counts.iter().copied())
+}
+
+/// Whether a side has all the buckets of another one.
+pub(crate) fn has_all(spans: &[Span], counts: &[f64], of: &[Span], counts_of: &[f64]) -> bool {
+    if spans == of {
+        return counts.len() == counts_of.len();
+    }
+    let mut places = numbers(spans).take(counts.len());
+    indexed(of, counts_of).all(|(index, _)| places.find(|number| *number >= index) == Some(index))
 }
 
 /// The buckets of a side; `compensations` are parallel to the counts, or empty.
