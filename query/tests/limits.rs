@@ -143,6 +143,44 @@ fn the_deepest_expression_fits_the_stack() {
     }
 }
 
+/// What the parser lets through is evaluated, whatever it is nested in; on half the stack that the server gives.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of what fits a stack of a certain size")]
+fn what_can_be_parsed_can_be_evaluated() {
+    let nests = [
+        ("(", ")"),
+        ("-", ""),
+        ("abs(", ")"),
+        ("sum by (i) (", ")"),
+        ("topk(3, ", ")"),
+        ("x ^ ", ""),
+        ("", " or x"),
+        ("", " * on(i) group_left() x"),
+        ("info(", ")"),
+        ("label_replace(", ", \"a\", \"b\", \"c\", \"d\")"),
+        ("vector(scalar(", "))"),
+        ("histogram_quantile(0.5, ", ")"),
+        ("max_over_time(", "[1m:1m])"),
+        ("timestamp(", ")"),
+    ];
+    let all = move || {
+        let options = ParseOptions::default();
+        for (open, close) in nests {
+            let nested = |depth: usize| format!("{}x{}", open.repeat(depth), close.repeat(depth));
+            let deepest = (1..options.depth_max as usize).rev().find(|depth| parse(&nested(*depth), &options).is_ok());
+            let query = nested(deepest.unwrap_or_default());
+            assert!(deepest.is_some_and(|depth| depth > 200), "{open}: {deepest:?}");
+            for request in [RangeRequest::instant(TENANT, 60_000), RangeRequest::range(TENANT, 0, 60_000, 60_000)] {
+                match ask(&query, &request, &Budget::of_limits(&Limits::default())) {
+                    Ok(_) | Err(Error::Limit { .. }) => {}
+                    Err(error) => panic!("{open}: {error}"),
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(4 << 20).spawn(all).unwrap().join().unwrap();
+}
+
 #[test]
 fn extreme_times_neither_panic_nor_hang() {
     let budget = Budget::of_limits(&Limits::default());

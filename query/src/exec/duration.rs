@@ -3,30 +3,39 @@
 use crate::error::Error;
 use crate::exec::binary;
 use crate::exec::functions::math;
-use crate::promql::ast::{DurationExpr, DurationOp};
+use crate::promql::ast::{BinaryOp, DurationExpr, DurationOp};
 use crate::request::RangeRequest;
 
-/// Milliseconds of a duration.
+/// Seconds whose nanoseconds fit 63 bits.
+const SECONDS_MAX: f64 = 9_223_372_036.854_775;
+
+/// Milliseconds of a duration. What is wrong with it is so for the query as a whole, before it is evaluated.
 pub(crate) fn resolve(duration: &DurationExpr, request: &RangeRequest) -> Result<i64, Error> {
     match duration {
         DurationExpr::Fixed(ms) => Ok(*ms),
         DurationExpr::Computed(op) => {
             let seconds = seconds(op, request)?;
-            let ms = (seconds * 1000.0).round();
-            if ms.is_nan() || ms.abs() > (1u64 << 53) as f64 {
-                return Err(Error::Execution("duration out of range".to_owned()));
+            if !seconds.is_finite() {
+                return Err(Error::Parse("duration is NaN or infinite".to_owned()));
             }
-            Ok(ms as i64)
+            if seconds.abs() > SECONDS_MAX {
+                return Err(Error::Parse("duration is out of range".to_owned()));
+            }
+            // What is less than a millisecond is cut off.
+            Ok((seconds * 1000.0) as i64)
         }
     }
 }
 
-/// [`resolve`] for ranges and steps, which must be positive.
+/// [`resolve`] for ranges and steps, which must be positive; less than a millisecond is nothing, but allowed.
 pub(crate) fn positive(duration: &DurationExpr, request: &RangeRequest) -> Result<i64, Error> {
-    match resolve(duration, request)? {
-        ms if ms > 0 => Ok(ms),
-        _ => Err(Error::Execution("duration must be greater than 0".to_owned())),
+    let ms = resolve(duration, request)?;
+    if let DurationExpr::Computed(op) = duration
+        && seconds(op, request)? <= 0.0
+    {
+        return Err(Error::Parse("duration must be greater than 0".to_owned()));
     }
+    Ok(ms)
 }
 
 fn seconds(op: &DurationOp, request: &RangeRequest) -> Result<f64, Error> {
@@ -41,8 +50,10 @@ fn seconds(op: &DurationOp, request: &RangeRequest) -> Result<f64, Error> {
         DurationOp::Max(a, b) => both(a, b).map(|(a, b)| math::max(a, b))?,
         DurationOp::Binary(op, a, b) => {
             let (a, b) = both(a, b)?;
-            if b == 0.0 && matches!(op, crate::promql::ast::BinaryOp::Div | crate::promql::ast::BinaryOp::Mod) {
-                return Err(Error::Execution("division by zero".to_owned()));
+            match op {
+                BinaryOp::Div if b == 0.0 => return Err(Error::Parse("division by zero".to_owned())),
+                BinaryOp::Mod if b == 0.0 => return Err(Error::Parse("modulo by zero".to_owned())),
+                _ => {}
             }
             binary::compute(*op, a, b)
         }

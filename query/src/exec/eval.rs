@@ -81,8 +81,12 @@ impl Evaluator<'_> {
         }
         let depth = depth + 1;
         match &expr.kind {
-            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) | ExprKind::VectorSelector(_) => Ok(()),
-            ExprKind::MatrixSelector { range, .. } => duration::positive(range, self.request).map(|_| ()),
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => Ok(()),
+            ExprKind::VectorSelector(selector) => self.check_offset(selector),
+            ExprKind::MatrixSelector { selector, range } => {
+                duration::positive(range, self.request)?;
+                self.check_offset(selector)
+            }
             ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => self.check(inner, steps, depth),
             ExprKind::Subquery { expr: inner, range, step, offset, at } => {
                 let resolved = subquery::resolve(range, step.as_ref(), offset.as_ref(), *at, self.request)?;
@@ -128,6 +132,13 @@ impl Evaluator<'_> {
         match self.counts {
             Some(_) => self.budget.counts(steps.start, steps.step, steps.count),
             None => Ok(None),
+        }
+    }
+
+    fn check_offset(&self, selector: &VectorSelector) -> Result<(), Error> {
+        match &selector.offset {
+            Some(offset) => duration::resolve(offset, self.request).map(|_| ()),
+            None => Ok(()),
         }
     }
 
@@ -411,16 +422,29 @@ impl Evaluator<'_> {
         let scalars = args.iter().filter(|arg| !is_range(arg)).map(|arg| self.scalar(arg, steps));
         let scalars = scalars.collect::<Result<Vec<_>, _>>()?;
         if function == RangeFunction::Smoothing {
-            for (factors, name) in scalars.iter().zip(["smoothing", "trend"]) {
-                if let Some(factor) = factors.iter().find(|factor| **factor <= 0.0 || **factor >= 1.0) {
-                    let symbol = if name == "smoothing" { "sf" } else { "tf" };
+            self.check_factors(argument, &scalars, steps)?;
+        }
+        self.windows(function, argument, scalars, steps, self.notes(args, 0))
+    }
+
+    /// Fails when there is something to be smoothed with a factor that is none.
+    fn check_factors(&self, argument: &Expr, factors: &[Vec<f64>], steps: Steps) -> Result<(), Error> {
+        let is_invalid = |factor: f64| factor <= 0.0 || factor >= 1.0;
+        if !factors.iter().flatten().any(|factor| is_invalid(*factor)) {
+            return Ok(());
+        }
+        let scan = self.windows(RangeFunction::Present, argument, Vec::new(), steps, Notes::default())?;
+        let present = scan.presence(self.pool, self.budget)?;
+        for (step, _) in present.iter().enumerate().filter(|(_, present)| **present) {
+            for (factors, (name, symbol)) in factors.iter().zip([("smoothing", "sf"), ("trend", "tf")]) {
+                if let Some(factor) = factors.get(step).filter(|factor| is_invalid(**factor)) {
                     return Err(Error::Execution(format!(
                         "invalid {name} factor. Expected: 0 < {symbol} < 1, got: {factor:.6}"
                     )));
                 }
             }
         }
-        self.windows(function, argument, scalars, steps, self.notes(args, 0))
+        Ok(())
     }
 
     /// Notes about an argument of a call, which is told without its parentheses.

@@ -47,7 +47,7 @@ pub(crate) fn resolve(
 ) -> Result<Resolved, Error> {
     let step = match step {
         // A step written as zero is the default, as in Prometheus.
-        Some(step) => match duration::resolve(step, request)? {
+        Some(step) => match duration::positive(step, request)? {
             0 => request.subquery_step_ms,
             ms if ms > 0 => ms,
             _ => return Err(Error::Execution("duration must be greater than 0".to_owned())),

@@ -14,6 +14,7 @@ use crate::exec::keys::KeyTable;
 use crate::exec::window::quantile;
 use crate::histogram;
 use crate::promql::ast::AggregateOp;
+use crate::promql::quoted;
 
 /// Rows by group, groups in the order of their first row.
 fn groups(grouping: &Grouping, block: &StepBlock) -> Vec<Vec<u32>> {
@@ -219,7 +220,7 @@ pub(crate) fn count_values(
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
     if !is_label_name(label) {
-        return Err(Error::Execution(format!("invalid label name {label:?}")));
+        return Err(Error::Execution(format!("invalid label name {}", quoted(label))));
     }
     let mut names = names.to_vec();
     if !without {
@@ -242,9 +243,9 @@ pub(crate) fn count_values(
                     let text =
                         block.histograms().get(*value).map_or_else(|| plain_float(*value), |h| histogram::text(h));
                     builder.set(label, &text);
-                    let built = builder
-                        .build()
-                        .map_err(|error| Error::Execution(format!("invalid label name {label:?}: {error:?}")))?;
+                    let built = builder.build().map_err(|error| {
+                        Error::Execution(format!("invalid label name {}: {error:?}", quoted(label)))
+                    })?;
                     let group = grouping.labels(&built, false);
                     let (number, new) = keys.intern(group.as_label_bytes());
                     if new {

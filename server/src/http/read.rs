@@ -73,10 +73,15 @@ pub fn parse_options(app: &App) -> ParseOptions {
 }
 
 fn parse(app: &App, text: &str) -> Result<Expr, ApiError> {
-    promql::parse(text, &parse_options(app)).map_err(|error| match error {
+    promql::parse(text, &parse_options(app)).map_err(of_query)
+}
+
+/// What is wrong with the text of a query is wrong with its parameter.
+fn of_query(error: varve_query::Error) -> ApiError {
+    match error {
         varve_query::Error::Parse(what) => ApiError::parameter("query", what),
         other => other.into(),
-    })
+    }
 }
 
 /// `/api/v1/query`
@@ -172,7 +177,7 @@ async fn evaluate(
             budget.count_steps();
         }
         let source = reader.snapshot(app)?;
-        let answer = exec::run(&expr, &asked, &source, budget, &store.pool)?;
+        let answer = exec::run(&expr, &asked, &source, budget, &store.pool).map_err(of_query)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let asked = Asked { text: params.text("query"), limit, stats: params.text("stats"), seconds };
         write_answer(out, answer, &asked, budget);
