@@ -455,3 +455,47 @@ fn statistics_count_samples_by_step_as_prometheus_does() {
         house.post("/api/v1/query", &[("query", "x[1m]"), ("time", &(now / 1000).to_string()), ("stats", "all")]);
     check(&instant.json()["data"]["stats"]["samples"], 12, 12);
 }
+
+#[test]
+fn deleted_samples_are_gone_where_deletion_is_enabled() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    for call in ["delete_series?match[]=x", "clean_tombstones"] {
+        let answer = house.request("POST", &format!("/api/v1/admin/tsdb/{call}"), &[], b"");
+        let (kind, text) = answer.error();
+        assert_eq!((answer.status, kind.as_str()), (403, "unavailable"));
+        assert!(text.starts_with("admin APIs disabled"), "{text}");
+    }
+    drop(house);
+    let house = start(dir.path(), &["--web-enable-admin-api"]);
+    let now = now_ms();
+    let samples: Vec<(i64, f64)> = (0..60).map(|i| (now - 60_000 + i * 1000, i as f64)).collect();
+    let written = batch(&[
+        (&[("__name__", "x"), ("i", "1")], &samples),
+        (&[("__name__", "x"), ("i", "2")], &samples),
+        (&[("__name__", "y")], &samples),
+    ]);
+    assert_eq!(house.write(&written).status, 204);
+    assert_eq!(house.write_as("other", &written).status, 204);
+    let delete = |query: &str| house.request("PUT", &format!("/api/v1/admin/tsdb/delete_series?{query}"), &[], b"");
+    assert_eq!(delete("").error().1, "no match[] parameter provided");
+    assert_eq!(delete("match[]=%7B").error().0, "bad_data");
+    assert_eq!(delete("match[]=x&start=a").error().0, "bad_data");
+    assert_eq!(house.get("/api/v1/admin/tsdb/delete_series?match[]=x").status, 405);
+    assert_eq!(delete("match[]=x%7Bi%3D%221%22%7D&match[]=y").status, 204);
+    let count = |house: &House, query: &str| house.query(query, now)["result"].as_array().unwrap().len();
+    assert_eq!(count(&house, "{__name__=~\"x|y\"}"), 1);
+    let half = (now - 30_000) / 1000;
+    assert_eq!(delete(&format!("match[]=x&end={half}")).status, 204);
+    let left = house.samples("x", "2m", now).len();
+    assert!((28..=31).contains(&left), "{left}");
+    let other = house.request("GET", "/api/v1/series?match[]=x&match[]=y", &[("X-Scope-OrgID", "other")], b"");
+    assert_eq!(other.json()["data"].as_array().unwrap().len(), 3);
+    assert_eq!(house.request("POST", "/api/v1/admin/tsdb/clean_tombstones", &[], b"").status, 204);
+    // What is written later stays, also over a restart.
+    assert_eq!(house.write(&batch(&[(&[("__name__", "y")], &[(now - 500, 7.0)])])).status, 204);
+    house.kill();
+    let house = start(dir.path(), &[]);
+    assert_eq!(house.samples("y", "2m", now), [(now - 500, 7.0)]);
+    assert_eq!(house.samples("x", "2m", now).len(), left);
+}

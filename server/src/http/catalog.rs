@@ -422,6 +422,22 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "the same in JSON",
     ),
     // Administration.
+    same(
+        "/api/v1/admin/tsdb/delete_series",
+        Group::Admin,
+        "Delete samples",
+        &[MATCH.required(), START, END],
+        Shape::Nothing,
+        "403 unless `web_enable_admin_api` is set, as all of the admin calls. Of the request's tenant",
+    ),
+    same(
+        "/api/v1/admin/tsdb/clean_tombstones",
+        Group::Admin,
+        "Remove what was deleted from segments",
+        &[],
+        Shape::Nothing,
+        "answered 503 when it takes longer than `query_ms_max`; it goes on",
+    ),
     ours("/-/flush", Group::Admin, "Flush", &[], Shape::Body(PLAIN), "asks for all heads to be written to segments"),
     same(
         "/-/quit",

@@ -3,6 +3,7 @@
 //! One row of [`ROUTES`] is one endpoint: path, methods, handler. Around each handler: the method check, the catch of
 //! panics, the count and the time. A handler returns a response or an [`error::ApiError`]; nothing else makes statuses.
 
+pub mod admin;
 pub mod ast;
 pub mod body;
 pub mod catalog;
@@ -110,6 +111,8 @@ routes! {
     "/api/v1/status/config" GET status::config;
     "/api/v1/status/flags" GET status::flags;
     "/api/v1/status/tsdb" GET status::tsdb;
+    "/api/v1/admin/tsdb/delete_series" CHANGE admin::delete_series;
+    "/api/v1/admin/tsdb/clean_tombstones" CHANGE admin::clean_tombstones;
     "/api/v1/status/walreplay" GET status::walreplay;
     "/api/v1/openapi.yaml" GET openapi::as_yaml;
     "/api/v1/openapi.json" GET openapi::as_json;
