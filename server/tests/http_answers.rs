@@ -492,6 +492,15 @@ fn deleted_samples_are_gone_where_deletion_is_enabled() {
     let other = house.request("GET", "/api/v1/series?match[]=x&match[]=y", &[("X-Scope-OrgID", "other")], b"");
     assert_eq!(other.json()["data"].as_array().unwrap().len(), 3);
     assert_eq!(house.request("POST", "/api/v1/admin/tsdb/clean_tombstones", &[], b"").status, 204);
+    let copy = house.request("POST", "/api/v1/admin/tsdb/snapshot", &[], b"");
+    let name = copy.json()["data"]["name"].as_str().unwrap().to_owned();
+    let copied = start(&dir.path().join("snapshots").join(name), &[]);
+    assert_eq!(copied.samples("x", "2m", now).len(), left);
+    drop(copied);
+    let wrong = house.request("POST", "/api/v1/admin/tsdb/snapshot?skip_head=x", &[], b"");
+    let text =
+        "invalid parameter \"skip_head\": unable to parse boolean: strconv.ParseBool: parsing \"x\": invalid syntax";
+    assert_eq!((wrong.status, wrong.error().1.as_str()), (400, text));
     // What is written later stays, also over a restart.
     assert_eq!(house.write(&batch(&[(&[("__name__", "y")], &[(now - 500, 7.0)])])).status, 204);
     house.kill();

@@ -152,6 +152,7 @@ const SERIES: &str = r#"{"type":"array","items":{"type":"object","additionalProp
 const METADATA: &str = r#"{"type":"object","additionalProperties":{"type":"array","items":{"type":"object","required":["type","help","unit"]}}}"#;
 const OBJECT: &str = r#"{"type":"object"}"#;
 const LIST: &str = r#"{"type":"array","items":{"type":"object"}}"#;
+const NAME: &str = r#"{"type":"object","required":["name"],"properties":{"name":{"type":"string"}}}"#;
 const TEXT: &str = r#"{"type":"string"}"#;
 
 const PLAIN: &str = "text/plain";
@@ -437,6 +438,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
         &[],
         Shape::Nothing,
         "answered 503 when it takes longer than `query_ms_max`; it goes on",
+    ),
+    same(
+        "/api/v1/admin/tsdb/snapshot",
+        Group::Admin,
+        "Copy the data directory",
+        &[parameter("skip_head", Switch, "Leaves out what is not in segments yet.")],
+        Shape::Data(NAME),
+        "the copy is a data directory of Varve, of all tenants",
     ),
     ours("/-/flush", Group::Admin, "Flush", &[], Shape::Body(PLAIN), "asks for all heads to be written to segments"),
     same(

@@ -113,6 +113,7 @@ routes! {
     "/api/v1/status/tsdb" GET status::tsdb;
     "/api/v1/admin/tsdb/delete_series" CHANGE admin::delete_series;
     "/api/v1/admin/tsdb/clean_tombstones" CHANGE admin::clean_tombstones;
+    "/api/v1/admin/tsdb/snapshot" CHANGE admin::snapshot;
     "/api/v1/status/walreplay" GET status::walreplay;
     "/api/v1/openapi.yaml" GET openapi::as_yaml;
     "/api/v1/openapi.json" GET openapi::as_json;
