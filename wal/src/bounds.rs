@@ -13,6 +13,7 @@ use std::path::Path;
 
 use varve_vfs::{Env, Open};
 
+use crate::batch::OFFSET_MAX;
 use crate::error::{Error, Result};
 use crate::wire;
 
@@ -46,7 +47,7 @@ impl Bound {
         if bytes.get(..8)? != self.magic() || wire::u32_at(bytes, 16)? != crc32fast::hash(bytes.get(..16)?) {
             return None;
         }
-        wire::u64_at(bytes, 8)
+        wire::u64_at(bytes, 8).filter(|base| *base <= OFFSET_MAX)
     }
 
     /// The bound kept in a partition's directory.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_vfs::{Env, File, Open};
 
-use crate::batch::{Malformed, seed_of};
+use crate::batch::{Malformed, OFFSET_MAX, seed_of};
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::topic::{PartitionId, TopicName, remove_if_there};
@@ -26,8 +26,6 @@ pub(crate) const MAGIC: &[u8; 8] = b"VARVELOG";
 pub(crate) const VERSION: u16 = 1;
 /// Bytes of a file's header; the first batch stands behind it.
 pub(crate) const FILE_HEADER_BYTES: usize = 64;
-/// Name of a partition's spare file.
-pub(crate) const SPARE: &str = "spare";
 /// Name of a file in the making.
 pub(crate) const FRESH: &str = "new";
 const FLAG_RECYCLED: u16 = 1;
@@ -85,7 +83,7 @@ impl FileHeader {
         }
         let header = FileHeader {
             partition: PartitionId(wire::u32_at(bytes, 12).ok_or(SHORT)?),
-            base_offset: wire::u64_at(bytes, 16).ok_or(SHORT)?,
+            base_offset: wire::u64_at(bytes, 16).filter(|base| *base <= OFFSET_MAX).ok_or(SHORT)?,
             salt: wire::u64_at(bytes, 24).ok_or(SHORT)?,
             made_ms: wire::i64_at(bytes, 32).ok_or(SHORT)?,
             file_bytes: wire::u64_at(bytes, 40).ok_or(SHORT)?,
@@ -109,7 +107,9 @@ pub(crate) fn index_name(base: u64) -> String {
 /// Base offset in such a name.
 pub(crate) fn parse_name(name: &str, ending: &str) -> Option<u64> {
     let digits = name.strip_suffix(ending)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let offset: u64 =
+        (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())??;
+    (offset <= OFFSET_MAX).then_some(offset)
 }
 
 /// How far a log file can be read.
@@ -179,16 +179,16 @@ pub(crate) struct Plan<'a> {
     pub(crate) salt: u64,
     pub(crate) made_ms: i64,
     pub(crate) file_bytes: u64,
-    /// Whether a spare of that size is there.
-    pub(crate) spare: bool,
+    /// Name of a spare of that size.
+    pub(crate) spare: Option<&'static str>,
 }
 
 /// Makes a log file: from the spare if there is one, else from zeros; headers, sync, rename, sync of the directory.
 /// A file of that name is replaced: it holds nothing durable. What fails is removed again.
 pub(crate) fn make(env: &Env, plan: &Plan<'_>) -> Result<Made> {
     let fresh = plan.dir.join(FRESH);
-    let spare = plan.dir.join(SPARE);
-    let source = if plan.spare { &spare } else { &fresh };
+    let spare = plan.spare.map(|name| plan.dir.join(name));
+    let source = spare.as_ref().unwrap_or(&fresh);
     let path = plan.dir.join(log_name(plan.base));
     let header = FileHeader {
         partition: plan.partition,
@@ -197,11 +197,11 @@ pub(crate) fn make(env: &Env, plan: &Plan<'_>) -> Result<Made> {
         made_ms: plan.made_ms,
         file_bytes: plan.file_bytes,
         topic: crc32fast::hash(plan.topic.as_str().as_bytes()),
-        recycled: plan.spare,
+        recycled: plan.spare.is_some(),
     };
     let written = (|| {
-        let handle = if plan.spare {
-            env.vfs.open(&spare, Open::Write).map_err(|error| Error::io("open", &spare, error))?
+        let handle = if let Some(spare) = &spare {
+            env.vfs.open(spare, Open::Write).map_err(|error| Error::io("open", spare, error))?
         } else {
             remove_if_there(env, &fresh)?;
             let handle = env.vfs.open(&fresh, Open::Create).map_err(|error| Error::io("create", &fresh, error))?;
@@ -231,7 +231,7 @@ pub(crate) fn make(env: &Env, plan: &Plan<'_>) -> Result<Made> {
         }
     };
     env.vfs.sync_dir(plan.dir).map_err(|error| Error::io("sync", plan.dir, error))?;
-    Ok(Made { file: Arc::new(LogFile::empty(path, &header)), handle, recycled: plan.spare })
+    Ok(Made { file: Arc::new(LogFile::empty(path, &header)), handle, recycled: plan.spare.is_some() })
 }
 
 /// A log file's bytes, read whole, with the ranges that could not be read as zeros.
@@ -281,7 +281,8 @@ mod tests {
     #[test]
     fn names_sort_by_offset_and_read_back() {
         assert_eq!(log_name(7), "00000000000000000007.log");
-        assert_eq!(parse_name(&log_name(u64::MAX), ".log"), Some(u64::MAX));
+        assert_eq!(parse_name(&log_name(OFFSET_MAX), ".log"), Some(OFFSET_MAX));
+        assert_eq!(parse_name(&log_name(OFFSET_MAX + 1), ".log"), None);
         assert_eq!(parse_name("0000000000000000007.log", ".log"), None);
         assert_eq!(parse_name("+0000000000000000007.log", ".log"), None);
         assert_eq!(parse_name("99999999999999999999.log", ".log"), None);

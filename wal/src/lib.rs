@@ -32,6 +32,7 @@ mod recover;
 mod retention;
 mod scan;
 mod settings;
+mod spares;
 mod topic;
 mod wire;
 mod writer;

@@ -190,7 +190,9 @@ impl Log {
             for partition in &topic.partitions {
                 let mut state = partition.state();
                 // A spare of another size is of no use; the next opening removes it.
-                state.spare &= state.settings.log_file_bytes == settings.log_file_bytes;
+                if state.settings.log_file_bytes != settings.log_file_bytes {
+                    state.spares.forget();
+                }
                 state.settings = settings.clone();
             }
             lock(&self.inner.topics).insert(name.clone(), Topic { settings, ..topic });
@@ -207,7 +209,7 @@ impl Log {
         let parent = dir.parent().unwrap_or(Path::new(""));
         env.vfs.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
         topic::write(env, &dir, &settings)?;
-        let founds = (0..settings.partitions).map(|_| Found { files: Vec::new(), next: 0, spare: false }).collect();
+        let founds = (0..settings.partitions).map(|_| Found::default()).collect();
         let partitions = partitions(&dir, name, &settings, founds);
         lock(&self.inner.topics).insert(name.clone(), Topic { settings, partitions });
         Ok(())

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::file::LogFile;
+use crate::spares::Spares;
 use crate::topic::{PartitionId, TopicName, TopicSettings};
 
 /// One partition of a topic.
@@ -31,8 +32,8 @@ pub(crate) struct State {
     pub(crate) files: Vec<Arc<LogFile>>,
     /// Whether the one writer is out.
     pub(crate) written: bool,
-    /// Whether a spare file of the topic's size lies in the directory, its name durable.
-    pub(crate) spare: bool,
+    /// Files of the topic's size that wait to be used again.
+    pub(crate) spares: Spares,
     /// Whether a removal in the directory may not be durable yet.
     pub(crate) unsynced: bool,
     /// Positions of internal consumers: nothing at or above the lowest is removed.
@@ -51,7 +52,7 @@ impl Partition {
         let state = State {
             files: found.files,
             written: false,
-            spare: found.spare,
+            spares: found.spares,
             unsynced: false,
             positions: BTreeMap::new(),
             settings,

@@ -23,6 +23,7 @@ use crate::file::{self, Extent, FILE_HEADER_BYTES, FileHeader, Loaded, LogFile, 
 use crate::index;
 use crate::log::settle;
 use crate::scan::{Rest, Scan, scan};
+use crate::spares::{self, SPARES_MAX, Spares};
 use crate::topic::{Offset, PartitionId, TopicName, remove_if_there};
 
 /// What opening the log found.
@@ -112,11 +113,12 @@ impl Quarantine {
 }
 
 /// A partition as found on disk.
+#[derive(Default)]
 pub(crate) struct Found {
     pub(crate) files: Vec<Arc<LogFile>>,
     /// Offset of the next record.
     pub(crate) next: u64,
-    pub(crate) spare: bool,
+    pub(crate) spares: Spares,
 }
 
 /// Whose files are opened, and where their story goes.
@@ -160,8 +162,8 @@ impl Opening<'_> {
             files.push(Arc::new(file));
         }
         self.expect_newest(&bases, &mut next);
-        let spare = self.spare(&names)?;
-        Ok(Found { files, next, spare })
+        let spares = self.spares(&names)?;
+        Ok(Found { files, next, spares })
     }
 
     /// Removes what an interrupted life left in the making.
@@ -189,17 +191,25 @@ impl Opening<'_> {
     }
 
     /// The spare serves if it has the right size.
-    fn spare(&mut self, names: &[String]) -> Result<bool> {
-        if !self.repair || !names.iter().any(|name| name == file::SPARE) {
-            return Ok(false);
+    fn spares(&mut self, names: &[String]) -> Result<Spares> {
+        let mut found = Spares::default();
+        if !self.repair {
+            return Ok(found);
         }
-        let path = self.dir.join(file::SPARE);
-        let len = self.env.vfs.open(&path, Open::Read).and_then(|file| file.len());
-        if len.is_ok_and(|len| len == self.log_file_bytes) {
-            return Ok(true);
+        for place in 0..SPARES_MAX {
+            let name = spares::name(place);
+            if !names.iter().any(|other| other == name) {
+                continue;
+            }
+            let path = self.dir.join(name);
+            let len = self.env.vfs.open(&path, Open::Read).and_then(|file| file.len());
+            if len.is_ok_and(|len| len == self.log_file_bytes) {
+                found.ready(place);
+            } else {
+                remove_if_there(self.env, &path)?;
+            }
         }
-        remove_if_there(self.env, &path)?;
-        Ok(false)
+        Ok(found)
     }
 
     /// Opens the file at `base`; `limit` is the base of the one behind it. Moves `next` behind its last record.

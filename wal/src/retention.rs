@@ -3,16 +3,17 @@
 //! Invariants:
 //! * Files go from the front, one by one, each durably gone before the next: a crash leaves no hole.
 //! * The newest file stays.
-//! * At most one file is set aside as spare, and only when no cursor reads it and its new name is durable.
+//! * A file is set aside as a spare only when no cursor reads it, and used when its new name is durable.
 
 use std::sync::Arc;
 
 use crate::bounds::Bound;
 use crate::counters::add;
 use crate::error::{Error, Result};
-use crate::file::{LogFile, SPARE, index_name};
+use crate::file::{LogFile, index_name};
 use crate::log::Shared;
 use crate::partition::{Partition, State};
+use crate::spares::{self, Spares};
 use crate::topic::remove_if_there;
 
 /// What retention did.
@@ -49,14 +50,15 @@ fn going(state: &State, now_ms: i64) -> (usize, u64) {
     (count, first)
 }
 
-/// Takes the oldest file off the list; whether it can serve as spare.
-fn take_oldest(partition: &Partition) -> (Arc<LogFile>, bool) {
+/// Takes the oldest file off the list, and the place where it can wait as a spare.
+fn take_oldest(partition: &Partition) -> (Arc<LogFile>, Option<usize>) {
     let mut state = partition.state();
     assert!(state.files.len() > 1, "the newest file stays");
     let file = state.files.remove(0);
     // Whoever else holds the file may be reading it: then its bytes must stay.
     let unread = Arc::strong_count(&file) == 1;
-    let spare = !state.spare && unread && file.file_bytes == state.settings.log_file_bytes && file.extent().whole;
+    let fits = unread && file.file_bytes == state.settings.log_file_bytes && file.extent().whole;
+    let spare = if fits { state.spares.reserve() } else { None };
     (file, spare)
 }
 
@@ -85,8 +87,8 @@ pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retain
                 sync()?;
                 partition.state().unsynced = false;
             }
-            let aside = partition.dir.join(SPARE);
-            if spare {
+            if let Some(place) = spare {
+                let aside = partition.dir.join(spares::name(place));
                 vfs.rename(&file.path, &aside).map_err(|error| Error::io("rename", &file.path, error))
             } else {
                 vfs.remove(&file.path).map_err(|error| Error::io("remove", &file.path, error))
@@ -94,19 +96,29 @@ pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retain
         })();
         if let Err(error) = removed {
             // It is still there: were it forgotten, the next one would go and leave a hole behind it.
-            partition.state().files.insert(0, file);
+            let mut state = partition.state();
+            state.files.insert(0, file);
+            if let Some(place) = spare {
+                state.spares.free(place);
+            }
             return Err(error);
         }
         retained.files += 1;
         retained.bytes += file.file_bytes;
         add(&shared.counters.files_removed, 1);
         partition.state().unsynced = true;
-        sync()?;
-        partition.state().unsynced = false;
-        if spare {
-            partition.state().spare = true;
-            retained.recycled += 1;
+        let synced = sync();
+        {
+            let mut state = partition.state();
+            state.unsynced = synced.is_err();
+            if let Some(place) = spare {
+                // One whose name may not last is overwritten by the next.
+                let known = if synced.is_ok() { Spares::ready } else { Spares::free };
+                known(&mut state.spares, place);
+                retained.recycled += u64::from(synced.is_ok());
+            }
         }
+        synced?;
         remove_if_there(&shared.env, &partition.dir.join(index_name(file.base)))?;
     }
     Ok(())

@@ -21,6 +21,7 @@ use crate::file::{self, Extent, FILE_HEADER_BYTES, FileId, LogFile, Plan};
 use crate::index;
 use crate::log::Shared;
 use crate::partition::Partition;
+use crate::spares;
 use crate::topic::Offset;
 
 /// Bytes of a buffer that is kept for the next group.
@@ -257,7 +258,8 @@ impl PartitionWriter {
             let mut state = partition.state();
             let normal = state.settings.log_file_bytes;
             let fits = need + TAIL_BYTES + FILE_HEADER_BYTES as u64 <= normal;
-            (normal, fits && std::mem::take(&mut state.spare))
+            // Its place is busy until the file has its new name, so that retention puts no other file there.
+            (normal, if fits { state.spares.take() } else { None })
         };
         let file_bytes = normal.max(need + TAIL_BYTES + FILE_HEADER_BYTES as u64);
         let mut plan = Plan {
@@ -268,13 +270,16 @@ impl PartitionWriter {
             salt: self.shared.salt(&partition.topic, partition.id, self.next),
             made_ms: wall_ms(env),
             file_bytes,
-            spare,
+            spare: spare.map(spares::name),
         };
         let mut made = file::make(env, &plan);
-        if made.is_err() && spare {
-            // A spare that fails is gone; there may be room for a new file.
-            plan.spare = false;
-            made = file::make(env, &plan);
+        if let Some(place) = spare {
+            partition.state().spares.free(place);
+            if made.is_err() {
+                // A spare that fails is gone; there may be room for a new file.
+                plan.spare = None;
+                made = file::make(env, &plan);
+            }
         }
         let made = made?;
         let counters: &Counters = &self.shared.counters;

@@ -25,7 +25,7 @@ mod samples;
 mod split;
 pub mod times;
 pub mod values;
-mod varint;
+pub(crate) mod varint;
 mod xor;
 
 /// Bytes that are not what an encoder of ours wrote; says what is wrong with them.

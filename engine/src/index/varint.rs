@@ -1,20 +1,9 @@
-//! Varint and Input: integers of variable width, and a cursor over bytes from disk that cannot run past their end.
+//! Input: a cursor over a table's bytes from disk that cannot run past their end. The varints are those of the chunk
+//! encodings.
 
 use crate::codec::Malformed;
-
-/// Appends `value` in groups of seven bits, low groups first.
-pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Appends a signed value: small magnitudes become small varints.
-pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
-    put(out, ((value << 1) ^ (value >> 63)) as u64);
-}
+use crate::codec::varint::unzigzag;
+pub(crate) use crate::codec::varint::{write_i64 as put_signed, write_u64 as put};
 
 /// A cursor over untrusted bytes.
 #[derive(Clone, Copy)]
@@ -61,8 +50,7 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, Malformed> {
-        let value = self.varint()?;
-        Ok(((value >> 1) as i64) ^ -((value & 1) as i64))
+        self.varint().map(unzigzag)
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {

@@ -1,39 +1,13 @@
-//! Numbers in records and manifest edits: minimal-effort varints, zigzag, and a reader that cannot run past the end.
+//! Numbers in records and manifest edits: the varints of the chunk encodings, and a reader that cannot run past the
+//! end.
 
 use super::Malformed;
-
-/// Appends a varint: seven bits a byte, low first.
-#[inline]
-pub(crate) fn push(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Appends a signed number: zigzag, then varint.
-#[inline]
-pub(crate) fn push_signed(out: &mut Vec<u8>, value: i64) {
-    push(out, zigzag(value));
-}
+pub(crate) use crate::codec::varint::{unzigzag, write_i64 as push_signed, write_u64 as push, zigzag};
 
 /// Appends bytes behind their length.
 pub(crate) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     push(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
-}
-
-/// Small for small magnitudes.
-#[inline]
-pub(crate) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// The inverse of [`zigzag`].
-#[inline]
-pub(crate) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Reads what the functions above wrote.
