@@ -172,6 +172,10 @@ impl Inner {
         self.flush_requests.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn ask_for_flush(&self) -> u64 {
+        self.flush_requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Frozen heads of a shard that wait for their flush.
     pub(crate) fn frozen(&self, partition: u32) -> usize {
         self.state.load().shards.get(partition as usize).map_or(0, |heads| heads.frozen.len())
@@ -290,7 +294,7 @@ impl Engine {
     /// Asks all shards to freeze their heads at their next turn or idle call, so that flushes are planned. Returns the
     /// number of the request, for [`Engine::is_flushed`].
     pub fn request_flush(&self) -> u64 {
-        self.inner.flush_requests.fetch_add(1, Ordering::Relaxed) + 1
+        self.inner.ask_for_flush()
     }
 
     /// Whether all that was applied before this flush request is in segments. Shards must go on with their turns or idle

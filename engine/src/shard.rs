@@ -32,6 +32,9 @@ use crate::write::{Applied, Refused, Write};
 const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Frozen heads that may wait for their flush; with more the live head grows on, up to the limit of all heads.
 const FROZEN_MAX: usize = 2;
+/// Log files that a replay may have read before the head is flushed soon: each life begins one, and they stay until a
+/// flush.
+const FILES_MAX: u32 = 2;
 /// A series that got no sample for so long, and whose samples are in segments, leaves the table.
 const SERIES_IDLE_MS: i64 = 15 * 60_000;
 
@@ -691,11 +694,12 @@ impl Shard {
         let mut file = None;
         let mut rows = Rows::default();
         let mut samples = 0;
-        let mut expected = None;
+        let (mut expected, mut files) = (None, 0u32);
         while let Some(batch) = cursor.next()? {
             if file != Some(batch.file) {
                 decoder.reset();
                 file = Some(batch.file);
+                files += 1;
             } else if expected != Some(batch.offset.0) {
                 decoder.missed();
             }
@@ -749,6 +753,9 @@ impl Shard {
             }
         }
         self.show_new();
+        if files >= FILES_MAX && self.live.begun().is_some() {
+            self.inner.ask_for_flush();
+        }
         self.next = self.next.max(log.high_water(&topic, PartitionId(self.partition)).0);
         self.figures.watermark.store(self.next, Ordering::Release);
         Ok(samples)

@@ -15,6 +15,7 @@ use varve_model::{
 };
 use varve_vfs::sim::{SimClock, SimVfs};
 use varve_vfs::{Env, Nanos};
+use varve_wal::TopicName;
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -614,6 +615,25 @@ fn a_copy_is_a_data_directory_of_its_own() {
     copy.engine.clean_tombstones();
     copy.work();
     assert_eq!(copy.read(tenant, "up"), [(START - 30 * HOUR, 1.0), (START, 5.0)]);
+}
+
+#[test]
+fn lives_that_end_early_leave_few_log_files() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    let mut files = Vec::new();
+    for life in 0..8 {
+        let mut open = house.open();
+        let tenant = open.tenant("a");
+        open.write(tenant, &[(UP, START + life, 1.0)]);
+        // What a server does in a second or so.
+        let now = open.now();
+        open.shards[0].idle(now).unwrap();
+        open.work();
+        files.push(open.engine.log().partitions(&TopicName::new("metrics").unwrap())[0].files);
+        assert_eq!(open.read(tenant, "up").len() as i64, life + 1);
+    }
+    assert!(files.iter().all(|files| *files <= 3), "{files:?}");
 }
 
 #[test]
