@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use varve_vfs::Clock;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::client::{Client, OpenClient};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, View};
@@ -47,11 +48,23 @@ impl std::fmt::Debug for State {
 impl Agent {
     /// An agent that scrapes `config` from now on.
     pub fn start(config: Config, settings: AgentSettings, sink: Arc<dyn Sink>, clock: Arc<dyn Clock>) -> Agent {
+        Agent::start_with(config, settings, sink, clock, |config| Box::new(Client::new(config)))
+    }
+
+    /// As [`Agent::start`], with another way to ask targets.
+    pub(crate) fn start_with(
+        config: Config,
+        settings: AgentSettings,
+        sink: Arc<dyn Sink>,
+        clock: Arc<dyn Clock>,
+        open_client: OpenClient,
+    ) -> Agent {
         let (shutdown, shutdown_seen) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
         let labels = format!("{:?}", config.global.external_labels);
         let surroundings = Surroundings {
             sink,
+            open_client,
             clock,
             metrics: Metrics::default(),
             buffers: Buffers::default(),

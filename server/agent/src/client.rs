@@ -3,7 +3,9 @@
 //!
 //! Error texts are Prometheus's: they are read on its page of targets.
 
+use std::future::Future;
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +41,36 @@ pub(crate) enum FetchError {
 impl From<String> for FetchError {
     fn from(what: String) -> FetchError {
         FetchError::Failed(what)
+    }
+}
+
+/// Asks servers; replaced in tests of what is done with answers.
+pub(crate) trait Fetch: Send {
+    /// Asks for `url`; the body of a 200 goes, decompressed, to `body`, which is replaced. Gives its content type.
+    fn get<'a>(
+        &'a mut self,
+        url: &'a str,
+        headers: &'a [(HeaderName, HeaderValue)],
+        bytes_max: u64,
+        body: &'a mut Vec<u8>,
+    ) -> Fetching<'a>;
+}
+
+/// What [`Fetch::get`] comes to.
+pub(crate) type Fetching<'a> = Pin<Box<dyn Future<Output = Result<String, FetchError>> + Send + 'a>>;
+
+/// Makes what asks the servers of one target.
+pub(crate) type OpenClient = fn(Arc<ClientConfig>) -> Box<dyn Fetch>;
+
+impl Fetch for Client {
+    fn get<'a>(
+        &'a mut self,
+        url: &'a str,
+        headers: &'a [(HeaderName, HeaderValue)],
+        bytes_max: u64,
+        body: &'a mut Vec<u8>,
+    ) -> Fetching<'a> {
+        Box::pin(self.ask(url, headers, bytes_max, body))
     }
 }
 
@@ -79,8 +111,8 @@ impl Client {
         Arc::clone(&self.config)
     }
 
-    /// Asks for `url`; the body of a 200 goes, decompressed, to `body`, which is replaced. Gives its content type.
-    pub(crate) async fn get(
+    /// [`Fetch::get`]
+    pub(crate) async fn ask(
         &mut self,
         url: &str,
         headers: &[(HeaderName, HeaderValue)],
@@ -94,7 +126,7 @@ impl Client {
         for _ in 0..=REDIRECTS_MAX {
             let origin = Origin::of(&uri).map_err(failed)?;
             let request = self.request(&uri, headers, origin.host == first.host).map_err(FetchError::Failed)?;
-            let response = self.send(&origin, &uri, request).await.map_err(failed)?;
+            let response = self.send(&origin, request).await.map_err(failed)?;
             let status = response.status();
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && self.config.follow_redirects;
@@ -169,12 +201,7 @@ impl Client {
     }
 
     /// Sends over the kept connection, or over a new one where that has gone.
-    async fn send(
-        &mut self,
-        origin: &Origin,
-        uri: &Uri,
-        request: Request<Empty<Bytes>>,
-    ) -> Result<Response<Incoming>, String> {
+    async fn send(&mut self, origin: &Origin, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, String> {
         if let Some((kept, mut sender)) = self.kept.take().filter(|(kept, _)| kept == origin)
             && sender.ready().await.is_ok()
             && let Ok(response) = sender.send_request(copy(&request)).await
@@ -186,7 +213,7 @@ impl Client {
         let response = sender
             .send_request(request)
             .await
-            .map_err(|error| if error.is_incomplete_message() { "EOF".to_owned() } else { deepest(&error, uri) })?;
+            .map_err(|error| if error.is_incomplete_message() { "EOF".to_owned() } else { deepest(&error) })?;
         self.kept = Some((origin.clone(), sender));
         Ok(response)
     }
@@ -246,11 +273,8 @@ impl Client {
                 Ok(frame) => frame,
                 Err(error) => {
                     self.kept = None;
-                    let what = if error.is_incomplete_message() || error.is_body_write_aborted() {
-                        "unexpected EOF".to_owned()
-                    } else {
-                        error.to_string()
-                    };
+                    let what = deepest(&error);
+                    let what = if what.contains("end of file") { "unexpected EOF".to_owned() } else { what };
                     return Err(FetchError::Failed(what));
                 }
             };
@@ -297,12 +321,12 @@ fn value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| "a header cannot have this value".to_owned())
 }
 
-fn deepest(error: &hyper::Error, uri: &Uri) -> String {
+/// The innermost reason of an error.
+fn deepest(error: &hyper::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(source) = last.source() {
         last = source;
     }
-    tracing::debug!(%uri, %error, "request failed");
     last.to_string()
 }
 
@@ -351,27 +375,4 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_pads() {
-        for (text, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("u:p\u{ff}", "dTpww78=")] {
-            assert_eq!(base64(text.as_bytes()), encoded);
-        }
-    }
-
-    #[test]
-    fn redirects_lead_where_they_say() {
-        let base: Uri = "http://h:1/a/b?c=d".parse().unwrap();
-        for (location, target) in [
-            ("/x", "http://h:1/x"),
-            ("x?y", "http://h:1/a/x?y"),
-            ("https://o/z#f", "https://o/z"),
-            ("//o/z", "http://o/z"),
-            ("?q", "http://h:1/a/b?q"),
-        ] {
-            assert_eq!(resolve(&base, location).unwrap().to_string(), target);
-        }
-    }
-}
+mod tests;

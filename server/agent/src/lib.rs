@@ -25,6 +25,8 @@ mod pool;
 pub mod regex;
 pub mod relabel;
 mod target;
+#[cfg(test)]
+mod tests;
 mod tls;
 pub mod yaml;
 
@@ -58,6 +60,7 @@ pub type Append<'a> = Pin<Box<dyn Future<Output = Result<u64, String>> + Send + 
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     sink: Arc<dyn Sink>,
+    open_client: client::OpenClient,
     clock: Arc<dyn Clock>,
     metrics: metrics::Metrics,
     buffers: Buffers,

@@ -18,7 +18,7 @@ use varve_protocol::scrape::{Media, read};
 use crate::Surroundings;
 use crate::append::{Appender, Counts, push_report, push_stale};
 use crate::cache::Cache;
-use crate::client::{Client, FetchError};
+use crate::client::{Fetch, FetchError};
 use crate::config::ScrapeConfig;
 use crate::target::{Health, LastScrape, Target};
 
@@ -68,7 +68,7 @@ impl Running {
         let (stopped_seen, stopped) = oneshot::channel();
         let (forced, forced_seen) = watch::channel(None);
         let this = Loop {
-            client: Client::new(Arc::new(config.client.clone())),
+            client: (surroundings.open_client)(Arc::new(config.client.clone())),
             headers: headers(&target, &config),
             target: Arc::clone(&target),
             config,
@@ -106,7 +106,7 @@ struct Loop {
     target: Arc<Target>,
     config: Arc<ScrapeConfig>,
     cache: Arc<Mutex<Cache>>,
-    client: Client,
+    client: Box<dyn Fetch>,
     headers: Vec<(HeaderName, HeaderValue)>,
     surroundings: Arc<Surroundings>,
     forced: watch::Receiver<Option<String>>,
@@ -172,7 +172,7 @@ impl Loop {
                 push_report(&mut batch, &self.target, name, time, None);
             }
         }
-        self.store(batch).await;
+        store(&self.surroundings, &self.target, batch).await;
     }
 
     async fn scrape(&mut self, time: Millis) {
@@ -226,7 +226,7 @@ impl Loop {
         let health = if scraped.failed { Health::Down } else { Health::Up };
         let duration = Duration::from_secs_f64(scraped.seconds);
         self.target.report(LastScrape { time: Some(time), duration, health, error });
-        self.store(batch).await;
+        store(&surroundings, &self.target, batch).await;
     }
 
     async fn fetch(&mut self, body: &mut Vec<u8>) -> Result<String, FetchError> {
@@ -296,15 +296,15 @@ impl Loop {
         }
         out
     }
+}
 
-    async fn store(&self, batch: WriteBatch) {
-        let result = self.surroundings.sink.append(batch).await;
-        match result {
-            Ok(refused) => self.surroundings.metrics.samples_refused.add(refused),
-            Err(error) => {
-                self.surroundings.metrics.scrapes_lost.add(1);
-                tracing::warn!(target = self.target.url(), %error, "a scrape could not be stored");
-            }
+/// Hands a batch over.
+async fn store(surroundings: &Surroundings, target: &Target, batch: WriteBatch) {
+    match surroundings.sink.append(batch).await {
+        Ok(refused) => surroundings.metrics.samples_refused.add(refused),
+        Err(error) => {
+            surroundings.metrics.scrapes_lost.add(1);
+            tracing::warn!(target = target.url(), %error, "a scrape could not be stored");
         }
     }
 }

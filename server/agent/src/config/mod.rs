@@ -14,7 +14,7 @@ pub(crate) mod fields;
 pub mod global;
 pub mod scrape;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use client::ClientConfig;
 pub use discovery::{DiscoveryConfig, Group};
@@ -129,7 +129,7 @@ impl Config {
     }
 
     /// Reads a file of `scrape_config_files`.
-    fn load_scrapes(&mut self, path: &PathBuf) -> Result<(), String> {
+    fn load_scrapes(&mut self, path: &Path) -> Result<(), String> {
         let root = yaml::parse(&read_file(path)?)?;
         let problems = Problems::default();
         let mut fields = Fields::new(&root, "config.ScrapeConfigs", &problems);

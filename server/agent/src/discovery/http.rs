@@ -43,7 +43,7 @@ async fn ask(client: &mut Client, url: &str, refresh: Duration) -> Result<Vec<Ta
         (HeaderName::from_static("x-prometheus-refresh-interval-seconds"), seconds),
     ];
     let mut body = Vec::new();
-    let content_type = client.get(url, &headers, FILE_BYTES_MAX, &mut body).await.map_err(|error| error.to_string())?;
+    let content_type = client.ask(url, &headers, FILE_BYTES_MAX, &mut body).await.map_err(|error| error.to_string())?;
     let (media_type, parameter) = content_type.split_once(';').unwrap_or((&content_type, ""));
     let charset = parameter.trim().to_ascii_lowercase().replace('"', "");
     if !media_type.trim().eq_ignore_ascii_case("application/json") || !matches!(charset.as_str(), "" | "charset=utf-8")
