@@ -11,12 +11,14 @@ mod codec;
 mod engine;
 mod protocol;
 mod query;
+mod scrape;
 mod storage;
 
 pub use codec::{gorilla, histograms, times, values};
 pub use engine::{manifest, record, records_of};
 pub use protocol::{exposition, inflate, label_bytes, remote_write, remote_write_v2};
 pub use query::promql;
+pub use scrape::{scrape, scrape_config};
 pub use storage::{SALT, batches, log_file, segment, small_log};
 
 /// A fuzz target.
@@ -42,6 +44,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record", run: record },
     Target { name: "remote_write", run: remote_write },
     Target { name: "remote_write_v2", run: remote_write_v2 },
+    Target { name: "scrape", run: scrape },
+    Target { name: "scrape_config", run: scrape_config },
     Target { name: "segment", run: segment },
     Target { name: "times", run: times },
     Target { name: "values", run: values },

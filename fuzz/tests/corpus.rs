@@ -135,5 +135,5 @@ macro_rules! replays {
 }
 
 replays!(batches exposition gorilla histograms inflate label_bytes log_file manifest promql record remote_write
-    remote_write_v2 segment
+    remote_write_v2 scrape scrape_config segment
     times values);

@@ -32,6 +32,8 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
         "record" => storage::records(),
         "remote_write" => remote_writes(),
         "remote_write_v2" => remote_writes_v2(),
+        "scrape" => scrapes(),
+        "scrape_config" => texts(SCRAPE_CONFIG),
         "segment" => storage::segments(),
         "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
         "values" => columns().iter().flat_map(|(name, _, column)| values_of(name, column)).collect(),
@@ -42,6 +44,39 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
 fn seed(name: &str, content: impl Into<Vec<u8>>) -> Seed {
     (name.to_owned(), content.into())
 }
+
+/// A body of each format.
+fn scrapes() -> Vec<Seed> {
+    let bytes = |number: u8, inner: &[u8]| [&[number << 3 | 2, inner.len() as u8], inner].concat();
+    let double = |number: u8, value: f64| [&[number << 3 | 1], &value.to_le_bytes()[..]].concat();
+    let bucket = [&[8, 2][..], &double(2, 0.5)].concat();
+    let histogram = [
+        &[8, 6][..],
+        &double(2, 8.0),
+        &bytes(3, &bucket),
+        &[0x28, 6],
+        &double(6, 0.001),
+        &[0x38, 1],
+        &bytes(12, &[8, 0, 16, 2]),
+        &bytes(13, &[4, 2]),
+        &bytes(15, &[8, 77]),
+    ]
+    .concat();
+    let metric = [bytes(1, &[bytes(1, b"x"), bytes(2, b"y")].concat()), bytes(7, &histogram), vec![0x30, 99]].concat();
+    let family = [bytes(1, b"h"), bytes(2, b"help"), vec![0x18, 4], bytes(4, &metric)].concat();
+    let body = [&[family.len() as u8][..], &family].concat();
+    let text = "# TYPE h histogram\nh_bucket{le=\"1\",x=\"y\"} 1\nh_bucket{le=\"+Inf\",x=\"y\"} 3 99\nh_sum{x=\"y\"} 4\nh_count{x=\"y\"} 3\n{\"a.b\",c=\"d\"} NaN\n";
+    let open = "# TYPE c counter\n# UNIT c_s s\nc_total{a=\"b\\n\"} 1 2.5 # {id=\"1\"} 0.5 3\n# EOF\n";
+    vec![seed("protobuf", body), seed("text", text), seed("open-metrics", open)]
+}
+
+const SCRAPE_CONFIG: &[(&str, &str)] = &[(
+    "usual",
+    "global: {scrape_interval: 15s, external_labels: {a: b}}\nrule_files: [x]\nscrape_configs:\n- job_name: a\n  honor_labels: true\n\
+     \x20 params: {p: [q]}\n  basic_auth: {username: u, password: p}\n  static_configs:\n  - targets: ['h:1']\n    labels: &l {e: f}\n\
+     \x20 - {targets: [i], labels: *l}\n  relabel_configs:\n  - {source_labels: [a, b], regex: '(.*)x', target_label: c, replacement: $1}\n\
+     - job_name: b\n  dns_sd_configs: [{names: [n]}]\n  file_sd_configs: [{files: ['*.json']}]\n  body_size_limit: 1MB\n",
+)];
 
 const EXPOSITION: &[(&str, &str)] = &[
     (

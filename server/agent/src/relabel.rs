@@ -151,9 +151,7 @@ impl Rule {
         let mut out: Vec<(String, Node)> = Vec::new();
         let mut push = |name: &str, node: Node| out.push((name.to_owned(), node));
         if !self.source_labels.is_empty() {
-            let labels: Vec<String> =
-                self.source_labels.iter().map(|label| crate::yaml::scalar(label, false)).collect();
-            push("source_labels", Node::plain(format!("[{}]", labels.join(", "))));
+            push("source_labels", Node::flow(&self.source_labels));
         }
         push("separator", Node::text(&self.separator));
         if self.regex.pattern() != REGEX_DEFAULT {

@@ -37,6 +37,8 @@ pub enum Value {
     },
     /// A sequence.
     List(Vec<Node>),
+    /// A sequence of texts that is printed within brackets; never read.
+    Flow(Vec<String>),
     /// A mapping, in the order written.
     Map(Vec<Entry>),
 }
@@ -61,6 +63,11 @@ impl Node {
     /// A text, for printing.
     pub fn text(text: impl Into<String>) -> Node {
         Node { line: 0, value: Value::Text { text: text.into(), plain: false } }
+    }
+
+    /// A sequence of texts within brackets, for printing.
+    pub fn flow(texts: &[String]) -> Node {
+        Node { line: 0, value: Value::Flow(texts.to_vec()) }
     }
 
     /// A sequence, for printing.
@@ -89,7 +96,7 @@ impl Node {
                 let more = if shown.len() < text.len() { "..." } else { "" };
                 format!("{tag} `{}{more}`", shown.replace('\n', " "))
             }
-            Value::List(_) => "!!seq".to_owned(),
+            Value::List(_) | Value::Flow(_) => "!!seq".to_owned(),
             Value::Map(_) => "!!map".to_owned(),
         }
     }
@@ -212,7 +219,7 @@ impl<'a> Reader<'a> {
 
 fn size(node: &Node) -> usize {
     match &node.value {
-        Value::Null | Value::Text { .. } => 1,
+        Value::Null | Value::Text { .. } | Value::Flow(_) => 1,
         Value::List(nodes) => nodes.iter().map(size).sum::<usize>() + 1,
         Value::Map(entries) => entries.iter().map(|entry| size(&entry.node)).sum::<usize>() + 1,
     }
@@ -257,9 +264,18 @@ fn print_at(out: &mut String, node: &Node, indent: usize, in_list: bool) {
         }
         Value::Map(_) => out.push_str("{}\n"),
         Value::List(_) => out.push_str("[]\n"),
+        Value::Flow(texts) => {
+            let texts: Vec<String> = texts.iter().map(|text| scalar_in_flow(text)).collect();
+            let _ = writeln!(out, "[{}]", texts.join(", "));
+        }
         Value::Null => out.push_str("null\n"),
         Value::Text { text, plain } => {
-            if !plain && text.contains('\n') && !text.starts_with([' ', '\n']) {
+            let literal = text.chars().all(|c| c == '\n' || is_printable(c))
+                && text.contains('\n')
+                && !text.starts_with([' ', '\n'])
+                && !text.ends_with("\n\n")
+                && !text.contains(" \n");
+            if !plain && literal {
                 let indent = " ".repeat(indent);
                 let _ = writeln!(out, "|{}", if text.ends_with('\n') { "" } else { "-" });
                 for line in text.lines() {
@@ -274,28 +290,55 @@ fn print_at(out: &mut String, node: &Node, indent: usize, in_list: bool) {
 }
 
 /// A scalar, quoted where it would be read as something else.
-pub(crate) fn scalar(text: &str, plain: bool) -> String {
-    if plain && !text.contains('\n') {
-        return text.to_owned();
+fn scalar(text: &str, plain: bool) -> String {
+    if !text.chars().all(is_printable) {
+        return escaped(text);
     }
     let lower = text.to_ascii_lowercase();
-    let looks_like_another = !plain
-        && (matches!(lower.as_str(), "" | "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n")
-            || text.parse::<f64>().is_ok()
-            || lower.starts_with("0x"));
-    if looks_like_another {
-        return format!("{text:?}");
+    let looks_like_another = matches!(
+        lower.as_str(),
+        "" | "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "<<" | "="
+    ) || text.parse::<f64>().is_ok()
+        || lower.starts_with("0x");
+    if looks_like_another && !plain {
+        return escaped(text);
     }
-    let special = text.starts_with([
-        '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ',
-    ]) && !(text.starts_with(['-', '?', ':']) && text.len() > 1 && !text.starts_with("- "));
-    if text.chars().any(|c| c.is_control()) {
-        return format!("{text:?}");
-    }
+    const SPECIAL: &[char] =
+        &['-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' '];
+    let special = text.starts_with(SPECIAL) && !(plain && text.parse::<f64>().is_ok());
     if special || text.contains(": ") || text.contains(" #") || text.ends_with([' ', ':']) {
         return format!("'{}'", text.replace('\'', "''"));
     }
     text.to_owned()
+}
+
+/// A scalar within brackets.
+fn scalar_in_flow(text: &str) -> String {
+    if text.contains([',', '[', ']', '{', '}', ':', '\'', '"']) { escaped(text) } else { scalar(text, false) }
+}
+
+/// Whether YAML allows a character to stand for itself on a line.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// A text in double quotes.
+fn escaped(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if is_printable(c) => out.push(c),
+            c => {
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]
