@@ -407,6 +407,12 @@ metrics! {
         };
     "varve_segment_bytes" Gauge "Bytes of live segments." |s, w| s.engine(w, |status| status.segment_bytes);
     "varve_segment_samples" Gauge "Samples in live segments." |s, w| s.engine(w, |status| status.segment_samples);
+    "varve_head_exemplars" Gauge "Exemplars in a shard's heads." |s, w| s.shards(w, |shard| shard.head_exemplars);
+    "varve_segment_exemplars" Gauge "Exemplars in live segments." |s, w| s.engine(w, |status| status.segment_exemplars);
+    "varve_deletions" Gauge "Deletions whose samples are hidden but still in segments." |s, w| s.engine(w, |status| status.deletions);
+    "varve_block_cache_bytes" Gauge "Bytes of decoded segment blocks in the cache." |s, w| s.engine(w, |status| status.block_cache.bytes);
+    "varve_block_cache_hits_total" Counter "Blocks that a query found in the cache." |s, w| s.engine(w, |status| status.block_cache.hits);
+    "varve_block_cache_misses_total" Counter "Blocks that had to be read and decoded." |s, w| s.engine(w, |status| status.block_cache.misses);
     "varve_quarantined_total" Counter "Files set aside because they are damaged." |s, w| s.engine(w, |status| status.quarantined);
     "varve_steps_total" Counter "Background steps run, by name."
         |s, w| for (name, count) in s.engine.iter().flat_map(|status| &status.steps) {
