@@ -12,7 +12,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) in_parameter: u32,
 }
 
-const DURATIONS: &[&str] = &["15s", "30s", "1m", "1m30s", "2m", "5m", "7s", "100"];
+const DURATIONS: &[&str] = &["15s", "30s", "1m", "1m", "1m30s", "2m", "2m", "5m", "5m", "7s", "100"];
 const PHIS: &[&str] = &["0", "0.5", "0.9", "1", "2", "-1", "NaN", "0.25", "0.75"];
 
 /// Functions of one instant vector of floats and nothing else.
@@ -211,7 +211,7 @@ impl Writer<'_> {
         if depth == 0 {
             return self.instant();
         }
-        match self.random.below(26) {
+        match self.random.below(30) {
             0 | 1 => self.instant(),
             2..=7 => self.over_range(depth),
             8..=11 => self.aggregation(depth - 1),
@@ -463,7 +463,8 @@ impl Writer<'_> {
     }
 
     fn function(&mut self, depth: u32) -> String {
-        match self.random.below(16) {
+        let depth = if self.random.one_in(2) { 0 } else { depth };
+        match self.random.below(20) {
             0 => {
                 let vector = self.vector(depth);
                 format!("round({vector}, {})", self.one_of(&["0.5", "3", "0.1", "-2", "0"]))

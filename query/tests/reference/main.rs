@@ -39,7 +39,7 @@ use varve_query::request::Features;
 
 use compare::{Points, agree, is_reached, points, same};
 use coverage::Coverage;
-use evaluate::{Data, Query, Series};
+use evaluate::{Data, Query, SAME_LABELS, Series};
 use executor::{Answer, Executor, TENANT};
 use generate::Writer;
 use note::{Note, Notes, disagreement};
@@ -89,7 +89,7 @@ impl Tally {
 fn the_executor_agrees_with_a_naive_evaluator() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("VARVE_SEED").unwrap_or(1);
-    let count = number("VARVE_NAIVE_CASES").unwrap_or(3000);
+    let count = number("VARVE_NAIVE_CASES").unwrap_or(6000);
     let mut tally = Tally::default();
     let (begin, end) = (first / PER_DATA, (first + count).div_ceil(PER_DATA));
     std::thread::scope(|scope| {
@@ -305,6 +305,13 @@ impl Case<'_> {
                 }
             }
             (_, Err(error)) if error.ends_with("is not supported") => tally.only_theirs += 1,
+            // While names are only marked, Prometheus lets equal label sets pass within an instant query, and trips over
+            // them at the next operator or at the end, or not at all when nothing is left of them.
+            (Ok(_), Err(error))
+                if error == SAME_LABELS && request.step == 0 && request.features.delayed_name_removal =>
+            {
+                tally.only_theirs += 1;
+            }
             (ours, theirs) => {
                 // The other outcome may be within rounding.
                 if runs().any(|ours| ours.series.is_err() == theirs.is_err()) {
