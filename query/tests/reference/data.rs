@@ -8,9 +8,6 @@ use crate::evaluate::{Data, METRIC_NAME, STALE, Sample, Set, Stored};
 use crate::histogram::{CUSTOM, Histogram};
 use crate::random::Random;
 
-/// Whether there are native histograms.
-pub(crate) const HISTOGRAMS: bool = true;
-
 /// Milliseconds that the data covers.
 pub(crate) const SPAN: i64 = 20 * 60_000;
 
@@ -68,9 +65,6 @@ pub(crate) fn data(random: &mut Random, begin: i64) -> Data {
         let info = labels(&[(METRIC_NAME, "info"), ("job", job), ("team", random.of(&["red", "blue"]))]);
         data.insert(info, constant(random, begin));
         classic(random, begin, job, &mut data);
-    }
-    if !HISTOGRAMS {
-        data.retain(|_, samples| samples.values().all(|stored| matches!(stored.sample, Sample::Float(_))));
     }
     data
 }

@@ -25,19 +25,14 @@ pub(crate) struct Answer {
     pub(crate) annotations: Vec<String>,
 }
 
-/// Whether the executor has the whole language by now.
-pub(crate) const IS_WHOLE: bool = false;
-const DELAYED: bool = false;
-const STARTS: bool = false;
-
 /// Which of Prometheus's feature flags are on in a world.
 pub(crate) fn features(random: &mut Random) -> Features {
     if random.one_in(2) {
         return Features::default();
     }
     Features {
-        delayed_name_removal: DELAYED && random.one_in(3),
-        start_timestamps: STARTS && random.one_in(2),
+        delayed_name_removal: random.one_in(3),
+        start_timestamps: random.one_in(2),
         type_and_unit_labels: random.one_in(3),
     }
 }

@@ -1,6 +1,6 @@
 //! Random expressions, as text: all functions, aggregations, operators and modifiers, over the metrics of `data.rs`.
 
-use crate::data::{HISTOGRAMS, SPAN};
+use crate::data::SPAN;
 use crate::random::Random;
 
 /// Writes expressions.
@@ -271,14 +271,12 @@ impl Writer<'_> {
             }
             6 => {
                 let op = self.one_of(&["*", "/", "</", ">/", "</", ">/"]);
-                let op = if HISTOGRAMS || !op.contains('/') { op } else { "/" };
                 let factor = self.one_of(&["2", "0.5", "-1", "3", "0", "1", "-0.5", "5", "Inf", "NaN", "-Inf"]);
                 format!("({}) {op} {factor}", self.histograms(depth - 1))
             }
             7 => format!("{} * ({})", self.one_of(&["2", "-1", "0.5"]), self.histograms(depth - 1)),
             8 | 9 => {
                 let op = self.one_of(&["+", "-", "==", "!=", "and", "or", "unless", "</", "*", ">/", "/", ">"]);
-                let op = if HISTOGRAMS || !op.contains('/') { op } else { "/" };
                 let right = match op {
                     "</" | ">/" | "*" | "/" => self.vector(depth - 1),
                     _ => self.histograms(depth - 1),
@@ -385,7 +383,6 @@ impl Writer<'_> {
             "+", "-", "*", "/", "%", "^", "atan2", "==", "!=", "<", ">=", "<=", ">", "== bool", "> bool", "and", "or",
             "unless", "</", ">/",
         ]);
-        let op = if HISTOGRAMS || !op.contains('/') { op } else { "/" };
         let (left, right) = (self.vector(depth), self.vector(depth));
         let set = matches!(op, "and" | "or" | "unless");
         let mut matching = String::new();

@@ -287,10 +287,14 @@ pub(crate) fn slide_around(
 pub(crate) fn slide_started(function: RangeFunction, column: &Column, windows: &Windows<'_>, out: &mut [f64]) -> u64 {
     out.fill(ABSENT);
     let samples = Started { times: &column.times, values: &column.values, starts: &column.starts };
+    let mixed = |window: &Window| {
+        let begin = window.end.saturating_sub(windows.range);
+        column.histograms.iter().any(|(time, _)| begin < *time && *time <= window.end)
+    };
     match function {
         RangeFunction::Irate => samples.instant(windows, out),
         RangeFunction::Resets => samples.resets(windows, out),
-        _ => return samples.increase(windows, function == RangeFunction::Rate, out),
+        _ => return samples.increase(windows, function == RangeFunction::Rate, &mixed, out),
     }
     0
 }

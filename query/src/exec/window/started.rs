@@ -48,11 +48,18 @@ impl Started<'_> {
         self.values[at] < self.values[at - 1] || is_reset(self.told(at - 1), self.told(at))
     }
 
-    /// `rate` and `increase`; returns in how many windows start timestamps overlap.
-    pub(super) fn increase(&self, windows: &Windows<'_>, per_second: bool, out: &mut [f64]) -> u64 {
+    /// `rate` and `increase`; returns in how many windows start timestamps overlap. Of windows that are `mixed` with
+    /// histograms nothing more is said than that.
+    pub(super) fn increase(
+        &self,
+        windows: &Windows<'_>,
+        per_second: bool,
+        mixed: &dyn Fn(&Window) -> bool,
+        out: &mut [f64],
+    ) -> u64 {
         let mut overlapping = 0;
         fill(self.times, windows, out, |window| {
-            if (window.lo + 1..window.hi).any(|at| overlaps(self.told(at - 1), self.starts[at])) {
+            if (window.lo + 1..window.hi).any(|at| overlaps(self.told(at - 1), self.starts[at])) && !mixed(window) {
                 overlapping += 1;
             }
             let seconds = windows.range as f64 / 1000.0;
