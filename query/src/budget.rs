@@ -209,7 +209,8 @@ pub struct Held {
 }
 
 impl Held {
-    fn keep(mut self) {
+    /// Leaves the bytes charged to the end of the query.
+    pub(crate) fn keep(mut self) {
         self.bytes = 0;
     }
 }

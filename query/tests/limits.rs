@@ -193,3 +193,30 @@ fn extreme_times_neither_panic_nor_hang() {
         }
     }
 }
+
+#[test]
+fn long_labels_are_charged() {
+    let mut source = MemorySource::new();
+    for series in 0..40 {
+        let long = format!("{series}{}", "-".repeat(50_000));
+        source.push(TENANT, &Labels::from([("__name__", "x"), ("i", &*long)]), 0, 1.0);
+    }
+    let asks = |query: &str, bytes: u64| {
+        let limits = Limits { query_bytes_max: bytes, ..Limits::default() };
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        run(&expr, &RangeRequest::instant(TENANT, 0), &source, &Budget::of_limits(&limits), &Pool::new())
+    };
+    // 40 times 50 kB of labels; matching and relabelling take them once more.
+    for (query, fits, exceeds) in [
+        ("x", 3 << 20, 1 << 20),
+        ("sum by (i) (x)", 12 << 20, 3 << 20),
+        ("x + ignoring(j) x", 16 << 20, 6 << 20),
+        ("label_replace(x, \"k\", \"$1\", \"i\", \"(.*)\")", 8 << 20, 3 << 20),
+    ] {
+        assert!(asks(query, fits).is_ok(), "{query} fits");
+        assert!(
+            matches!(asks(query, exceeds), Err(Error::Limit { setting: "query_bytes_max", .. })),
+            "{query} exceeds"
+        );
+    }
+}

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::exec::accumulate::Accumulator;
 use crate::exec::block::{ABSENT, Histograms, Row, StepBlock, derived, is_derived};
 use crate::exec::grouping::Grouping;
-use crate::exec::keys::KeyTable;
+use crate::exec::keys::{KeyTable, label_bytes};
 use crate::promql::ast::AggregateOp;
 
 /// Groups seen so far and their state.
@@ -39,7 +39,9 @@ impl Partial {
     fn grown(&mut self, number: usize, new: bool, labels: Labels, budget: &Budget) -> Result<(), Error> {
         if new {
             debug_assert_eq!(number, self.labels.len());
-            self.held.push(budget.hold_cells(1, Accumulator::cells_per_group(self.op, self.steps) + 8)?);
+            // Half as much again for vectors that grow by doubling; the labels twice: as such and as a key.
+            let cells = Accumulator::cells_per_group(self.op, self.steps) as u64;
+            self.held.push(budget.hold(cells.saturating_mul(12) + 2 * label_bytes(&labels) + 64)?);
             self.labels.push(labels);
             self.state.grow(number + 1);
         }

@@ -133,6 +133,9 @@ impl Operator<'_> {
         matching: &VectorMatching,
     ) -> Result<StepBlock, Error> {
         assert_eq!(left.steps(), right.steps());
+        // Each row has a signature as long as its labels, a number, and a place in the list of those that share it.
+        let rows = (left.rows() + right.rows()) as u64;
+        let _held_signatures = self.budget.hold(left.label_bytes() + right.label_bytes() + 48 * rows)?;
         let signatures = signatures(&left, &right, matching);
         if is_set(self.op) {
             return set(self.op, left, right, &signatures, self.budget);
@@ -156,6 +159,7 @@ impl Operator<'_> {
         };
         join.check_one_side()?;
         let mut joined = join.run(self.budget)?;
+        joined.block.charge_labels(self.budget)?;
         joined.remarks.note(&self.notes);
         joined.block.merge_same_labels()?;
         Ok(joined.block)

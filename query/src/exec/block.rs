@@ -18,7 +18,7 @@ use varve_model::{Histogram, Labels, STALE_NAN_BITS, is_stale};
 
 use crate::budget::{Budget, Held};
 use crate::error::Error;
-use crate::exec::keys::KeyTable;
+use crate::exec::keys::{RowTable, label_bytes};
 use crate::histogram;
 
 /// The absent cell.
@@ -179,6 +179,7 @@ pub(crate) struct StepBlock {
     cells: Vec<f64>,
     histograms: Histograms,
     held: Vec<Held>,
+    labels_held: Vec<Held>,
 }
 
 /// The error of Prometheus when an operator makes label sets equal.
@@ -300,6 +301,25 @@ impl StepBlock {
         self.labels.iter().zip(self.cells.chunks_exact(self.steps.max(1)))
     }
 
+    /// Bytes of all labels.
+    pub(crate) fn label_bytes(&self) -> u64 {
+        self.labels.iter().map(label_bytes).sum()
+    }
+
+    /// Charges the labels of all rows in place of what was charged for them before: to be called when rows have got
+    /// labels of their own. Those that storage keeps in memory are charged, too, for nobody can tell.
+    pub(crate) fn charge_labels(&mut self, budget: &Budget) -> Result<(), Error> {
+        let held = budget.hold(self.label_bytes())?;
+        self.labels_held.clear();
+        self.labels_held.push(held);
+        Ok(())
+    }
+
+    /// Leaves what is charged for labels charged to the end of the query: the answer shares them.
+    pub(crate) fn keep_labels(&mut self) {
+        self.labels_held.drain(..).for_each(Held::keep);
+    }
+
     /// Charges `rows` more rows and makes room for them.
     pub(crate) fn reserve(&mut self, rows: usize, budget: &Budget) -> Result<(), Error> {
         self.held.push(budget.hold_cells(rows, self.steps + 4)?);
@@ -340,6 +360,7 @@ impl StepBlock {
         self.labels.append(&mut other.labels);
         self.cells.append(&mut other.cells);
         self.held.append(&mut other.held);
+        self.labels_held.append(&mut other.labels_held);
     }
 
     /// Applies `change` to each present float; it may answer [`ABSENT`]. Histograms go, and so do rows left empty.
@@ -428,11 +449,10 @@ impl StepBlock {
     /// Merges rows with equal labels; an error when two of them have a value at the same step.
     pub(crate) fn merge_same_labels(&mut self) -> Result<(), Error> {
         let steps = self.steps;
-        let mut keys = KeyTable::default();
+        let mut rows = RowTable::default();
         let mut merged = false;
         for row in 0..self.labels.len() {
-            let (key, _) = keys.intern(self.labels[row].as_label_bytes());
-            let target = keys.tag_or(key, row);
+            let target = rows.first(&self.labels, row);
             if target == row {
                 continue;
             }
@@ -457,13 +477,9 @@ impl StepBlock {
 
     /// Fails when two rows have equal labels, whatever their steps.
     pub(crate) fn check_unique(&self) -> Result<(), Error> {
-        let mut keys = KeyTable::default();
-        for labels in &self.labels {
-            if !keys.intern(labels.as_label_bytes()).1 {
-                return Err(same_labelset());
-            }
-        }
-        Ok(())
+        let mut rows = RowTable::default();
+        let unique = (0..self.labels.len()).all(|row| rows.first(&self.labels, row) == row);
+        if unique { Ok(()) } else { Err(same_labelset()) }
     }
 
     /// A block of `steps` steps in which each value of this one-step block is repeated.

@@ -85,12 +85,14 @@ impl Evaluator<'_> {
                     pattern: self.string(args, 4)?,
                 };
                 label::replace(&mut block, &arguments, self.budget.limits().regex_bytes_max as usize)?;
+                block.charge_labels(self.budget)?;
                 block
             }
             "label_join" => {
                 let mut block = vector(0)?;
                 let sources = (3..args.len()).map(|n| self.string(args, n)).collect::<Result<Vec<_>, _>>()?;
                 label::join(&mut block, self.string(args, 1)?, self.string(args, 2)?, &sources)?;
+                block.charge_labels(self.budget)?;
                 block
             }
             "sort" | "sort_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {

@@ -1,6 +1,7 @@
 //! KeyTable: dense numbers for byte strings: group keys, match signatures, label sets. One arena, no allocation a key.
 
 use hashbrown::HashTable;
+use varve_model::Labels;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Numbers byte strings in the order in which they come.
@@ -9,11 +10,30 @@ pub(crate) struct KeyTable {
     table: HashTable<(u64, u32)>,
     ends: Vec<usize>,
     bytes: Vec<u8>,
-    tags: Vec<usize>,
 }
 
-/// No tag yet.
-const UNTAGGED: usize = usize::MAX;
+/// Bytes that labels take in memory of their own, with what the allocator adds.
+pub(crate) fn label_bytes(labels: &Labels) -> u64 {
+    labels.as_label_bytes().len() as u64 + 32
+}
+
+/// Rows by their labels, which stay where they are: sixteen bytes a row.
+#[derive(Default)]
+pub(crate) struct RowTable(HashTable<(u64, u32)>);
+
+impl RowTable {
+    /// The first of the rows asked for whose labels are those of `row`; `row` itself when it is the first.
+    pub(crate) fn first(&mut self, all: &[Labels], row: usize) -> usize {
+        let key = all[row].as_label_bytes();
+        let hash = xxh3_64(key);
+        let equal = |(h, other): &(u64, u32)| *h == hash && all[*other as usize].as_label_bytes() == key;
+        if let Some((_, first)) = self.0.find(hash, equal) {
+            return *first as usize;
+        }
+        self.0.insert_unique(hash, (hash, row as u32), |(hash, _)| *hash);
+        row
+    }
+}
 
 fn slice<'a>(ends: &[usize], bytes: &'a [u8], number: u32) -> &'a [u8] {
     let number = number as usize;
@@ -32,7 +52,6 @@ impl KeyTable {
         let number = self.ends.len();
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
-        self.tags.push(UNTAGGED);
         self.table.insert_unique(hash, (hash, number as u32), |(hash, _)| *hash);
         (number, true)
     }
@@ -47,15 +66,6 @@ impl KeyTable {
     /// The key of a number.
     pub(crate) fn get(&self, number: usize) -> &[u8] {
         slice(&self.ends, &self.bytes, number as u32)
-    }
-
-    /// The tag of a key, set to `tag` when it has none.
-    pub(crate) fn tag_or(&mut self, number: usize, tag: usize) -> usize {
-        let kept = &mut self.tags[number];
-        if *kept == UNTAGGED {
-            *kept = tag;
-        }
-        *kept
     }
 
     /// How many keys.

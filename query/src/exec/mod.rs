@@ -96,7 +96,10 @@ fn answer(
                         block.drop_late_names()?;
                     }
                     budget.points(block.rows() as u64)?;
-                    let _held = budget.hold(histogram_bytes(&block))?;
+                    // The answer lives until it is written.
+                    let elements_bytes = (block.rows() as u64).saturating_mul(ELEMENT_BYTES);
+                    budget.keep(elements_bytes + histogram_bytes(&block))?;
+                    block.keep_labels();
                     Value::Vector(elements(&block))
                 }
             },
@@ -112,14 +115,21 @@ fn answer(
                     block.drop_late_names()?;
                 }
                 budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
-                let _held = budget.hold_cells(block.rows(), 2 * block.steps())?;
-                let _held_histograms = budget.hold(histogram_bytes(&block))?;
+                // The answer lives until it is written: times and values, beside the labels and columns of each series.
+                let points_bytes = (block.rows() as u64).saturating_mul(block.steps() as u64).saturating_mul(16);
+                let series_bytes = (block.rows() as u64).saturating_mul(SERIES_BYTES);
+                budget.keep(points_bytes.saturating_add(series_bytes) + histogram_bytes(&block))?;
+                block.keep_labels();
                 Value::Matrix(sorted(series(&block, steps)))
             }
         },
     };
     Ok(Answer { time: request.start, value, annotations, stats: budget.stats() })
 }
+
+/// Bytes of an element of an instant answer without its labels, and of a series of a range answer without its points.
+const ELEMENT_BYTES: u64 = size_of::<VectorElement>() as u64;
+const SERIES_BYTES: u64 = size_of::<MatrixSeries>() as u64;
 
 /// The error of range queries over other than scalars and instant vectors.
 fn wrong_type(found: &str) -> Error {

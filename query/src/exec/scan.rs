@@ -367,6 +367,7 @@ impl Scan {
                     block.push_row(labels, &mut row, &mut worker.histograms);
                 }
             }
+            block.charge_labels(budget)?;
             Ok(block)
         })?;
         let mut block = StepBlock::new(steps);

@@ -10,7 +10,7 @@ use crate::exec::block::{ABSENT, DERIVED, StepBlock, derived, is_absent, is_deri
 use crate::exec::functions::label::is_label_name;
 use crate::exec::functions::math;
 use crate::exec::grouping::Grouping;
-use crate::exec::keys::KeyTable;
+use crate::exec::keys::{KeyTable, label_bytes};
 use crate::exec::window::quantile;
 use crate::histogram;
 use crate::promql::ast::AggregateOp;
@@ -249,7 +249,7 @@ pub(crate) fn count_values(
                     let group = grouping.labels(&built, false);
                     let (number, new) = keys.intern(group.as_label_bytes());
                     if new {
-                        held.push(budget.hold_cells(1, steps + 8)?);
+                        held.push(budget.hold((steps as u64 + 8).saturating_mul(8) + 2 * label_bytes(&group))?);
                         labels_of.push(group);
                         counts.resize(labels_of.len() * steps, ABSENT);
                     }
