@@ -250,7 +250,7 @@ struct Joined {
 }
 
 /// Steps at which any row has a value.
-fn occupied(block: &StepBlock) -> Vec<bool> {
+pub(super) fn occupied(block: &StepBlock) -> Vec<bool> {
     let mut occupied = vec![false; block.steps()];
     for (_, row) in block.iter() {
         for (occupied, cell) in occupied.iter_mut().zip(row) {

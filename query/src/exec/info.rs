@@ -10,6 +10,7 @@ use varve_model::labels::METRIC_NAME;
 use varve_model::{Labels, MatchOp, Matcher};
 
 use crate::error::Error;
+use crate::exec::binary::occupied;
 use crate::exec::block::{ABSENT, StepBlock, any_present, is_absent};
 use crate::exec::eval::{Evaluator, ill_typed};
 use crate::exec::functions::label::built;
@@ -45,7 +46,7 @@ impl Evaluator<'_> {
         let ignored: Vec<bool> = base.labels().iter().map(is_info).collect();
         let described = base.labels().iter().zip(&ignored).filter(|(_, ignored)| !**ignored);
         let infos = self.info_series(argument, described.map(|(labels, _)| labels), names, &data, steps)?;
-        let newest = Newest::of(&infos)?;
+        let newest = Newest::of(&infos, &occupied(&base))?;
         Combiner { base: &base, ignored: &ignored, infos: &infos, newest, data: &data }.run(self)
     }
 
@@ -172,7 +173,8 @@ struct Newest {
 }
 
 impl Newest {
-    fn of(infos: &StepBlock) -> Result<Newest, Error> {
+    /// `asked` are the steps at which there is something to describe: at others nobody minds a conflict.
+    fn of(infos: &StepBlock, asked: &[bool]) -> Result<Newest, Error> {
         let steps = infos.steps();
         let mut newest = Newest { numbers: BTreeMap::new(), names: BTreeSet::new(), rows: Vec::new(), steps };
         let mut order: Vec<u32> = (0..infos.rows() as u32).collect();
@@ -186,7 +188,8 @@ impl Newest {
             if number == count {
                 newest.rows.resize((count + 1) * steps, NONE);
             }
-            for (step, time) in infos.row(row as usize).iter().enumerate().filter(|(_, time)| !is_absent(**time)) {
+            let times = infos.row(row as usize).iter().enumerate();
+            for (step, time) in times.filter(|(step, time)| asked[*step] && !is_absent(**time)) {
                 let kept = &mut newest.rows[number * steps + step];
                 if *kept == NONE {
                     *kept = row;

@@ -235,7 +235,12 @@ fn total_of(query: &Query<'_>, mean: bool, members: &[Element], place: Span) -> 
     if one_kind && values.is_empty() {
         let (total, remarks) = total(&histograms).ok()?;
         note_remarks(query, remarks, place);
-        if histograms.iter().any(|h| h.may_count_twice(total.schema, total.threshold)) {
+        let thresholds: Vec<f64> = histograms.iter().map(|h| h.threshold).chain([total.threshold]).collect();
+        let twice = |h: &Histogram| {
+            let schemas = histograms.iter().map(|other| other.schema).filter(|schema| *schema <= h.schema);
+            schemas.into_iter().any(|schema| thresholds.iter().any(|threshold| h.may_count_twice(schema, *threshold)))
+        };
+        if histograms.iter().any(|h| twice(h)) {
             // Whether it does depends on which are met first.
             query.ambiguous.set(true);
         }

@@ -317,7 +317,8 @@ impl Histogram {
             }
             let common: Vec<f64> = self.bounds.iter().copied().filter(|b| before.bounds.contains(b)).collect();
             let (now, then) = (self.clone().at_bounds(&common), before.clone().at_bounds(&common));
-            return then.positive.iter().any(|(index, n)| now.positive.get(index).copied().unwrap_or(0.0) < *n);
+            let of = |h: &Histogram, index: usize| h.positive.get(&(index as i32)).copied().unwrap_or(0.0);
+            return (0..=common.len()).any(|index| of(&now, index) < of(&then, index));
         }
         if self.is_custom() != before.is_custom() || self.schema > before.schema || self.threshold < before.threshold {
             return true;
