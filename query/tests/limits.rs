@@ -145,7 +145,6 @@ fn the_deepest_expression_fits_the_stack() {
 
 /// What the parser lets through is evaluated, whatever it is nested in; on half the stack that the server gives.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test of what fits a stack of a certain size")]
 fn what_can_be_parsed_can_be_evaluated() {
     let nests = [
         ("(", ")"),
