@@ -16,7 +16,7 @@ mod storage;
 
 pub use codec::{gorilla, histograms, times, values};
 pub use engine::{manifest, record, records_of};
-pub use protocol::{exposition, inflate, label_bytes, remote_write, remote_write_v2};
+pub use protocol::{exposition, inflate, influx, label_bytes, otlp, remote_read, remote_write, remote_write_v2};
 pub use query::promql;
 pub use scrape::{scrape, scrape_config};
 pub use storage::{SALT, batches, log_file, segment, small_log};
@@ -37,11 +37,14 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gorilla", run: gorilla },
     Target { name: "histograms", run: histograms },
     Target { name: "inflate", run: inflate },
+    Target { name: "influx", run: influx },
     Target { name: "label_bytes", run: label_bytes },
     Target { name: "log_file", run: log_file },
     Target { name: "manifest", run: manifest },
+    Target { name: "otlp", run: otlp },
     Target { name: "promql", run: promql },
     Target { name: "record", run: record },
+    Target { name: "remote_read", run: remote_read },
     Target { name: "remote_write", run: remote_write },
     Target { name: "remote_write_v2", run: remote_write_v2 },
     Target { name: "scrape", run: scrape },

@@ -3,7 +3,10 @@
 use varve_model::labels::{LabelsError, METRIC_NAME, push_label, split_body, split_label};
 use varve_model::{Labels, Limits, SeriesHash, WriteBatch};
 use varve_protocol::exposition::Format;
-use varve_protocol::{Error, exposition as text, inflate as inflation, remote_write as remote};
+use varve_protocol::remote_read::{QUERIES_MAX, decode_read_request};
+use varve_protocol::{
+    Error, exposition as text, inflate as inflation, influx as lines, otlp as otlp_metrics, remote_write as remote,
+};
 
 /// Memory a request may take here; small, so that a bomb is found and not survived.
 const BYTES_MAX: u64 = 1 << 22;
@@ -73,6 +76,60 @@ pub fn remote_write_v2(data: &[u8]) {
     assert_eq!(content(&first), content(&second));
     let starts = |batch: &WriteBatch| -> Vec<_> { (0..batch.times.len()).map(|at| batch.start(at)).collect() };
     assert_eq!(starts(&first), starts(&second));
+}
+
+/// OTLP in both forms, by settings that reach every branch.
+pub fn otlp(data: &[u8]) {
+    let plain = otlp_metrics::Settings::default();
+    let odd = otlp_metrics::Settings {
+        strategy: otlp_metrics::Strategy::NoUtf8EscapingWithSuffixes,
+        promote: otlp_metrics::Promote::AllBut(Vec::new()),
+        custom_buckets: true,
+        delta: otlp_metrics::Delta::Native,
+        promote_scope: true,
+        type_and_unit_labels: true,
+        ..plain.clone()
+    };
+    for settings in [plain, odd] {
+        for decode in [otlp_metrics::decode, otlp_metrics::decode_json] {
+            let mut batch = WriteBatch::default();
+            match decode(data, &settings, &limits(), &mut batch) {
+                Ok(summary) => {
+                    assert_eq!(summary.samples as usize, batch.samples());
+                    assert!(summary.deltas.iter().all(|series| (*series as usize) < batch.series.len()));
+                    assert!(summary.warnings.len() <= 32);
+                    content(&batch);
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Malformed { .. } | Error::Text { .. } | Error::Limit { .. }));
+                    assert!(batch.series.is_empty());
+                }
+            }
+        }
+    }
+}
+
+/// Influx line protocol.
+pub fn influx(data: &[u8]) {
+    let defaults = lines::Defaults { precision: lines::Precision::Seconds, now: 1_000, db: "fuzz" };
+    let mut batch = WriteBatch::default();
+    match lines::decode(data, &defaults, &limits(), &mut batch) {
+        Ok(summary) => {
+            assert_eq!(summary.samples as usize, batch.times.len());
+            assert!(summary.rejected as usize <= data.split(|&byte| byte == b'\n').count());
+            content(&batch);
+        }
+        Err(error) => assert!(matches!(error, Error::Limit { .. })),
+    }
+}
+
+/// A remote-read request after decompression.
+pub fn remote_read(data: &[u8]) {
+    match decode_read_request(data) {
+        Ok(request) => assert!(request.queries.len() <= data.len() && request.queries.len() <= QUERIES_MAX),
+        Err(Error::Malformed { at, .. }) => assert!(at <= data.len() as u64),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Text exposition in both formats.

@@ -134,6 +134,5 @@ macro_rules! replays {
     };
 }
 
-replays!(batches exposition gorilla histograms inflate label_bytes log_file manifest promql record remote_write
-    remote_write_v2 scrape scrape_config segment
-    times values);
+replays!(batches exposition gorilla histograms inflate influx label_bytes log_file manifest otlp promql record
+    remote_read remote_write remote_write_v2 scrape scrape_config segment times values);

@@ -15,6 +15,7 @@ use varve_vfs::Env;
 
 use crate::buffers::Buffers;
 use crate::config::Settings;
+use crate::delta::Deltas;
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ pub struct App {
     pub query_bytes: Arc<AtomicU64>,
     /// One permit per write in progress.
     pub writes: Semaphore,
+    /// Sums of what OTLP clients send as differences.
+    pub deltas: Deltas,
     /// Whose scripts may read answers.
     pub cors: Cors,
     store: OnceLock<Store>,
@@ -70,6 +73,7 @@ impl App {
             buffers: Buffers::new(),
             queries: Arc::new(Semaphore::new(settings.limits.concurrent_queries_max as usize)),
             query_bytes: Arc::default(),
+            deltas: Deltas::default(),
             writes: Semaphore::new(settings.limits.concurrent_writes_max as usize),
             // Checked with the settings.
             cors: Cors::parse(&settings.server.web_cors_origin).unwrap_or(Cors::Everyone),

@@ -1,5 +1,8 @@
 //! Buffers: write batches and body buffers that requests hand on to each other, so that a steady stream of writes
 //! allocates nothing. Bounded in number and in size; what does not fit is freed.
+//!
+//! Bytes stay in a buffer that is given back, so that who overwrites all of them (a decompressor) need not have them
+//! zeroed first: [`Buffers::used_batch`] and [`Buffers::used_body`]. The others come empty.
 
 use crossbeam::queue::ArrayQueue;
 use varve_model::WriteBatch;
@@ -30,6 +33,13 @@ impl Buffers {
 
     /// An empty batch.
     pub fn batch(&self) -> WriteBatch {
+        let mut batch = self.used_batch();
+        batch.bytes.clear();
+        batch
+    }
+
+    /// A batch that is empty but for old content of its `bytes`.
+    pub fn used_batch(&self) -> WriteBatch {
         self.batches.pop().unwrap_or_default()
     }
 
@@ -39,20 +49,28 @@ impl Buffers {
             + batch.times.capacity() * 16
             + batch.series.capacity() * size_of::<varve_model::write::WriteSeries>();
         if bytes <= 2 * KEPT_BYTES {
+            let bytes = std::mem::take(&mut batch.bytes);
             batch.clear();
+            batch.bytes = bytes;
             let _ = self.batches.push(batch);
         }
     }
 
     /// An empty buffer.
     pub fn body(&self) -> Vec<u8> {
+        let mut body = self.used_body();
+        body.clear();
+        body
+    }
+
+    /// A buffer with old content.
+    pub fn used_body(&self) -> Vec<u8> {
         self.bodies.pop().unwrap_or_default()
     }
 
     /// Gives a buffer back.
-    pub fn give_body(&self, mut body: Vec<u8>) {
+    pub fn give_body(&self, body: Vec<u8>) {
         if body.capacity() > 0 && body.capacity() <= KEPT_BYTES {
-            body.clear();
             let _ = self.bodies.push(body);
         }
     }
@@ -71,8 +89,12 @@ mod tests {
         let capacity = batch.bytes.capacity();
         buffers.give_batch(batch);
         let again = buffers.batch();
-        assert!(again.series.is_empty());
+        assert_eq!(again, WriteBatch::default());
         assert_eq!(again.bytes.capacity(), capacity);
+        buffers.give_body(vec![1, 2, 3]);
+        assert_eq!(buffers.used_body(), [1, 2, 3]);
+        buffers.give_body(vec![1, 2, 3]);
+        assert!(buffers.body().is_empty());
         buffers.give_body(Vec::with_capacity(KEPT_BYTES + 1));
         assert_eq!(buffers.body().capacity(), 0);
     }

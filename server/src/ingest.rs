@@ -22,6 +22,8 @@ pub struct Outcome {
     pub exemplars_refused: u64,
     /// Samples refused, by reason, in order of reasons.
     pub refused: Vec<RefusedKind>,
+    /// Data points left out before they were samples of a series.
+    pub rejected: u64,
     /// What was left out or changed without being refused, in the words of a decoder.
     pub warnings: Vec<String>,
 }

@@ -11,6 +11,7 @@ pub mod app;
 pub mod buffers;
 pub mod cli;
 pub mod config;
+pub mod delta;
 pub mod http;
 pub mod ingest;
 pub mod metrics;

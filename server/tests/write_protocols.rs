@@ -108,3 +108,152 @@ fn hostile_remote_writes_are_refused_and_leave_the_data_alone() {
     refused(&house, write, &[V2], &compress(&v1), 400);
     assert_eq!(house.samples("up{job=\"a\"}", "1m", now), [(now, 1.0)]);
 }
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
+const OTLP: &str = "/api/v1/otlp/v1/metrics";
+
+/// A request with one metric of one data point.
+fn otlp_json(kind: &str, temporality: u8, nanos: i64, value: i64) -> String {
+    format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"shop"}}}}]}},
+        "scopeMetrics":[{{"metrics":[{{"name":"my.requests","{kind}":{{"aggregationTemporality":{temporality},"isMonotonic":true,
+        "dataPoints":[{{"startTimeUnixNano":"{}","timeUnixNano":"{nanos}","asInt":"{value}"}}]}}}}]}}]}}]}}"#,
+        nanos - 1_000_000_000
+    )
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn otlp_metrics_are_stored_at_every_path_and_in_every_form() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    for (index, path) in [OTLP, "/v1/metrics", "/opentelemetry/v1/metrics"].iter().enumerate() {
+        let time = now - 3000 + index as i64 * 1000;
+        let body = otlp_json("sum", 2, time * 1_000_000, index as i64);
+        let (body, headers) = match index {
+            0 => (body.into_bytes(), vec![JSON]),
+            1 => (gzip(body.as_bytes()), vec![JSON, ("Content-Encoding", "gzip")]),
+            _ => (zstd::stream::encode_all(body.as_bytes(), 1).unwrap(), vec![JSON, ("Content-Encoding", "zstd")]),
+        };
+        let answer = house.request("POST", path, &headers, &body);
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"{}"[..]), "{path}");
+    }
+    let expected = [(now - 3000, 0.0), (now - 2000, 1.0), (now - 1000, 2.0)];
+    assert_eq!(house.samples("my_requests_total{job=\"shop\"}", "1m", now), expected);
+    // A gauge in protobuf: ResourceMetrics, ScopeMetrics, Metric { name, gauge { NumberDataPoint } }.
+    let mut point = vec![0x19];
+    point.extend((now as u64 * 1_000_000).to_le_bytes());
+    point.push(0x21);
+    point.extend(4.5f64.to_le_bytes());
+    let wrap = |field: u8, inner: &[u8]| [&[field << 3 | 2, inner.len() as u8], inner].concat();
+    let metric = [wrap(1, b"g"), wrap(5, &wrap(1, &point))].concat();
+    let answer = house.request("POST", OTLP, &[PROTOBUF], &wrap(1, &wrap(2, &wrap(2, &metric))));
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    assert_eq!(house.samples("g", "1m", now), [(now, 4.5)]);
+    let metadata = house.get("/api/v1/metadata?metric=my_requests_total").json();
+    assert_eq!(metadata["data"]["my_requests_total"][0]["type"], "counter");
+}
+
+#[test]
+fn otlp_deltas_become_counters_and_what_is_left_out_is_told() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    let send = |time: i64, value: i64| {
+        house.request("POST", OTLP, &[JSON], otlp_json("sum", 1, time * 1_000_000, value).as_bytes())
+    };
+    for (seconds, value) in [(3, 5), (2, 2), (1, 1)] {
+        assert_eq!(send(now - seconds * 1000, value).body, b"{}");
+    }
+    assert_eq!(
+        house.samples("my_requests_total", "1m", now),
+        [(now - 3000, 5.0), (now - 2000, 7.0), (now - 1000, 8.0)]
+    );
+    let late = send(now - 2000, 2);
+    assert_eq!((late.status, late.json()["partialSuccess"]["rejectedDataPoints"].as_str()), (200, Some("1")));
+    let untold = house.request("POST", OTLP, &[JSON], otlp_json("sum", 0, now * 1_000_000, 1).as_bytes()).json();
+    assert_eq!(untold["partialSuccess"]["rejectedDataPoints"], "1");
+    assert!(untold["partialSuccess"]["errorMessage"].as_str().unwrap().contains("my.requests"), "{untold}");
+    let far = otlp_json("sum", 2, (now + 3_600_000) * 1_000_000, 1);
+    let far = house.request("POST", OTLP, &[JSON], far.as_bytes()).json();
+    assert!(far["partialSuccess"]["errorMessage"].as_str().unwrap().contains("future_ms_max"), "{far}");
+}
+
+#[test]
+fn hostile_otlp_is_refused() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-decompressed-bytes-max", "1MiB"]);
+    refused(&house, OTLP, &[("Content-Type", "text/plain")], b"{}", 415);
+    refused(&house, OTLP, &[JSON, ("Content-Encoding", "br")], b"{}", 415);
+    refused(&house, OTLP, &[JSON], b"[1]", 400);
+    refused(&house, OTLP, &[JSON], br#"{"resourceMetrics":[{"resource":7}]}"#, 400);
+    refused(&house, OTLP, &[JSON], &br#"{"resourceMetrics":["#.repeat(10_000), 400);
+    refused(&house, OTLP, &[PROTOBUF], b"\xff\xff\xff", 400);
+    refused(&house, OTLP, &[PROTOBUF, ("Content-Encoding", "gzip")], b"garbage", 400);
+    refused(&house, OTLP, &[PROTOBUF, ("Content-Encoding", "gzip")], &gzip(&vec![0; 64 << 20]), 413);
+    // Each empty data point is a series of its own, with long labels of the resource.
+    let points = vec!["{}"; 10_000].join(",");
+    let bomb = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{}"}}}}]}},"scopeMetrics":[{{"metrics":[{{"name":"x","gauge":{{"dataPoints":[{points}]}}}}]}}]}}]}}"#,
+        "x".repeat(4000)
+    );
+    refused(&house, OTLP, &[JSON], bomb.as_bytes(), 413);
+    assert_eq!(house.request("GET", OTLP, &[], b"").status, 405);
+    let good = otlp_json("sum", 2, now_ms() * 1_000_000, 1);
+    for end in (0..good.len()).step_by(7) {
+        refused(&house, OTLP, &[JSON], &good.as_bytes()[..end], 400);
+    }
+    assert_eq!(house.request("POST", OTLP, &[JSON], good.as_bytes()).body, b"{}");
+}
+
+#[test]
+fn influx_lines_are_stored_as_both_versions_send_them() {
+    let dir = directory();
+    let house = start(dir.path(), &[]);
+    let now = now_ms();
+    let ping = house.get("/ping");
+    assert_eq!((ping.status, header(&ping, "x-influxdb-version").as_str()), (204, "1.8.10"));
+    let made = house.post("/query", &[("q", "CREATE DATABASE \"telegraf\"")]).json();
+    assert_eq!(made["results"][0]["statement_id"], 0);
+    let shown = house.get("/query?q=SHOW%20DATABASES").json();
+    assert_eq!(shown["results"][0]["series"][0]["name"], "databases");
+    assert_eq!(house.get("/query?q=SELECT%201").status, 400);
+
+    let line = format!("cpu,host=a idle=1.5,cores=4i,model=\"x\" {}\n", now * 1_000_000);
+    assert_eq!(house.request("POST", "/write?db=telegraf", &[], line.as_bytes()).status, 204);
+    assert_eq!(house.samples("cpu_idle{host=\"a\",db=\"telegraf\"}", "1m", now), [(now, 1.5)]);
+    assert_eq!(house.samples("cpu_cores", "1m", now), [(now, 4.0)]);
+    let line = format!("mem used=2 {}", now / 1000);
+    let headers = [("Authorization", "Token x"), ("Content-Encoding", "gzip")];
+    let path = "/api/v2/write?org=o&bucket=b&precision=s";
+    assert_eq!(house.request("POST", path, &headers, &gzip(line.as_bytes())).status, 204);
+    assert_eq!(house.samples("mem_used", "1m", now), [(now / 1000 * 1000, 2.0)]);
+
+    let mixed = house.request("POST", "/write", &[], b"good v=1\nbad\n");
+    assert_eq!(mixed.status, 400);
+    assert!(mixed.error().1.contains("line 2: the fields are missing"), "{}", mixed.error().1);
+    assert_eq!(house.samples("good_v", "1m", now_ms() + 1000).len(), 1);
+}
+
+#[test]
+fn hostile_lines_are_refused() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-decompressed-bytes-max", "1MiB"]);
+    refused(&house, "/write?precision=days", &[], b"", 400);
+    refused(&house, "/write", &[("Content-Encoding", "gzip")], b"x", 400);
+    refused(&house, "/write", &[("Content-Encoding", "gzip")], &gzip(&vec![b'x'; 64 << 20]), 413);
+    refused(&house, "/write", &[], &[0xff; 1000], 400);
+    refused(&house, "/write", &[], &b"m v=\"".repeat(10_000), 400);
+    let bomb = format!("m,t={} {}v=1", "x".repeat(4000), "v=1,".repeat(10_000));
+    refused(&house, "/write", &[], bomb.as_bytes(), 413);
+    refused(&house, "/write", &[], format!("m,t={} v=1", "x".repeat(100_000)).as_bytes(), 400);
+    assert_eq!(house.request("POST", "/write", &[], b"").status, 204);
+}

@@ -25,11 +25,14 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
         "gorilla" => columns().iter().map(|(name, times, values)| seed(name, gorilla_of(times, values))).collect(),
         "histograms" => histogram_chunks(),
         "inflate" => inflate(),
+        "influx" => texts(INFLUX),
         "label_bytes" => label_bytes(),
         "log_file" => storage::log_files(),
         "manifest" => storage::manifests(),
+        "otlp" => otlp(),
         "promql" => texts(PROMQL),
         "record" => storage::records(),
+        "remote_read" => remote_reads(),
         "remote_write" => remote_writes(),
         "remote_write_v2" => remote_writes_v2(),
         "scrape" => scrapes(),
@@ -98,6 +101,19 @@ const EXPOSITION: &[(&str, &str)] = &[
     ),
     ("bad", "a{b=\"c\" 1\n"),
 ];
+
+const INFLUX: &[(&str, &str)] = &[
+    ("fields", "# all kinds\ncpu,host=a,re\\ gion=e\\,u idle=1.5e3,n=-4i,u=5u,on=t,s=\"x \\\" y\nz\" 1700000000\n\r\n"),
+    ("bad", "m v=1\nm\n,v=1\nm,t v=1\nm v=x\nm v=\"\nm v=1 1 1\n"),
+];
+
+const OTLP: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}},
+{"key":"a.b","value":{"kvlistValue":{"values":[{"key":"k","value":{"arrayValue":{"values":[{"intValue":"-1"},{"boolValue":true},{"doubleValue":1e-9},{"bytesValue":"AQ=="}]}}}]}}}]},
+"scopeMetrics":[{"scope":{"name":"l","attributes":[{"key":"x"}]},"schemaUrl":"u","metrics":[
+{"name":"c.d","unit":"By/s","description":"h","sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"2000000","asInt":"3","attributes":[{"key":"1","value":{"stringValue":"v"}}],"exemplars":[{"asDouble":1,"traceId":"0102030405060708090a0b0c0d0e0f10"}]}]}},
+{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"count":3,"sum":1.5,"bucketCounts":["1",2],"explicitBounds":[0.5],"exemplars":[{"asInt":1}]}]}},
+{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":4,"scale":10,"zeroCount":1,"positive":{"offset":-1,"bucketCounts":["1","0","2"]},"negative":{}}]}},
+{"name":"q","summary":{"dataPoints":[{"count":1,"sum":2,"flags":1,"quantileValues":[{"quantile":0.5,"value":"NaN"}]}]}}]}]}]}"#;
 
 const PROMQL: &[(&str, &str)] = &[
     ("rate", "sum by (job, le) (rate(http_requests_total{code=~\"5..\",job!=\"a\",x!~\"b|c\"}[5m] offset -1h30m))"),
@@ -312,5 +328,40 @@ fn remote_writes_v2() -> Vec<Seed> {
         seed("rich", encode(&rich())),
         seed("starts", encode(&started)),
         seed("odd", odd),
+    ]
+}
+
+/// The same request in both forms.
+fn otlp() -> Vec<Seed> {
+    // Resource with a service name; a gauge, a sum with an exemplar, an exponential histogram.
+    let wrap = |field: u8, inner: &[u8]| [&[field << 3 | 2, inner.len() as u8], inner].concat();
+    let text = |field: u8, text: &str| wrap(field, text.as_bytes());
+    let pair = |key: &str, value: &[u8]| [text(1, key), wrap(2, value)].concat();
+    let fixed = |field: u8, bits: u64| [&[field << 3 | 1][..], &bits.to_le_bytes()].concat();
+    let resource = [pair("service.name", &text(1, "s")), pair("k", &[0x18, 7])].map(|p| wrap(1, &p)).concat();
+    let exemplar = [fixed(6, 3), wrap(4, &[1; 8])].concat();
+    let point =
+        [fixed(2, 1), fixed(3, 2_000_000), fixed(4, 1.5f64.to_bits()), wrap(5, &exemplar), vec![0x40, 0]].concat();
+    let gauge = [text(1, "g"), text(3, "1"), wrap(5, &wrap(1, &point))].concat();
+    let sum = [text(1, "s"), wrap(7, &[wrap(1, &point), vec![0x10, 2, 0x18, 1]].concat())].concat();
+    let buckets = [vec![0x08, 1], wrap(2, &[1, 0, 2])].concat();
+    let native = [fixed(3, 5_000_000), fixed(4, 3), vec![0x30, 4], wrap(8, &buckets)].concat();
+    let native = [text(1, "n"), wrap(10, &[wrap(1, &native), vec![0x10, 2]].concat())].concat();
+    let metrics = [gauge, sum, native].map(|metric| wrap(2, &metric)).concat();
+    // Longer than a one-byte length can say.
+    let long = |field: u8, inner: &[u8]| {
+        [&[field << 3 | 2, inner.len() as u8 | 0x80, (inner.len() >> 7) as u8], inner].concat()
+    };
+    let request = long(1, &[wrap(1, &resource), long(2, &metrics)].concat());
+    vec![seed("json", OTLP), seed("protobuf", request)]
+}
+
+fn remote_reads() -> Vec<Seed> {
+    let wrap = |field: u8, inner: &[u8]| [&[field << 3 | 2, inner.len() as u8], inner].concat();
+    let matcher = |op: u8| wrap(3, &[&[0x08, op][..], &wrap(2, b"job"), &wrap(3, b"a.*")].concat());
+    let query = [&[0x08, 5, 0x10, 9][..], &matcher(0), &matcher(2), &matcher(3), &wrap(4, &[0x08, 1])].concat();
+    vec![
+        seed("chunks", [wrap(1, &query), wrap(2, &[1, 0])].concat()),
+        seed("samples", [wrap(1, &query), wrap(1, &[]), vec![0x10, 0]].concat()),
     ]
 }

@@ -41,6 +41,18 @@ pub(crate) fn is_custom(histogram: &Histogram) -> bool {
     histogram.schema == CUSTOM_SCHEMA
 }
 
+/// Adds what was observed since: the sum of two histograms, both of counters. `false` when they cannot be added, which
+/// leaves the first as it was.
+pub fn grow(histogram: &mut Histogram, more: &Histogram) -> bool {
+    if is_custom(histogram) != is_custom(more) || histogram.is_float != more.is_float {
+        return false;
+    }
+    let before = (histogram.is_float, histogram.reset_hint);
+    let added = add(histogram, more).is_ok();
+    (histogram.is_float, histogram.reset_hint) = before;
+    added
+}
+
 /// Bytes that a histogram takes in memory.
 pub(crate) fn bytes(histogram: &Histogram) -> u64 {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();

@@ -31,6 +31,7 @@ use crate::{Error, Refused, Summary};
 
 pub(crate) use encode::push_histogram;
 pub use encode::{encode_v1, encode_v2};
+pub(crate) use histogram::{check_integers, check_schema};
 pub use v2::decode_v2;
 
 /// Reads a decompressed body into `batch`, replacing what it holds; `body` becomes its buffer.

@@ -22,6 +22,10 @@ pub struct Summary {
     pub samples: u64,
     /// Samples that were left out, one entry a series and reason.
     pub refused: Vec<Refused>,
+    /// Data points that were left out before they became samples of a series.
+    pub rejected: u64,
+    /// Series of the batch, by index, whose samples are differences to the one before.
+    pub deltas: Vec<u32>,
     /// What was left out or changed without being refused, as sentences; few, however much was sent.
     pub warnings: Vec<String>,
 }

@@ -21,6 +21,7 @@ pub fn markdown() -> String {
     let sections = [
         ("server", "Server", "Top level of the file."),
         ("engine", "Storage", "Table `[engine]` of the file."),
+        ("otlp", "OTLP", "Table `[otlp]` of the file. The words are those of Prometheus's section of the same name."),
         (
             "limits",
             "Limits",

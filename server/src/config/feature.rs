@@ -9,14 +9,20 @@ use varve_query::request::Features;
 use super::value::{Field, Kind};
 
 /// Names that turn something on here.
-pub const CHOSEN: &[&str] =
-    &["extra-scrape-metrics", "promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"];
+pub const CHOSEN: &[&str] = &[
+    "extra-scrape-metrics",
+    "otlp-native-delta-ingestion",
+    "promql-delayed-name-removal",
+    "type-and-unit-labels",
+    "use-start-timestamps",
+];
 
 /// Names of what is always on.
 pub const ALWAYS: &[&str] = &[
     "exemplar-storage",
     "native-histograms",
     "ooo-native-histograms",
+    "otlp-deltatocumulative",
     "promql-at-modifier",
     "promql-binop-fill-modifiers",
     "promql-duration-expr",
@@ -43,8 +49,6 @@ pub const WITHOUT_EFFECT: &[&str] = &[
     "new-service-discovery-manager",
     "no-default-scrape-port",
     "old-ui",
-    "otlp-deltatocumulative",
-    "otlp-native-delta-ingestion",
     "promql-per-step-stats",
     "search-api",
     "st-synthesis",

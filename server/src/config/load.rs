@@ -63,7 +63,7 @@ fn take_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<(), Loa
         text.parse().map_err(|e: toml::de::Error| LoadError::Syntax { path: path.to_owned(), what: e.to_string() })?;
     for (key, value) in &table {
         match value {
-            toml::Value::Table(inner) if matches!(key.as_str(), "engine" | "limits") => {
+            toml::Value::Table(inner) if matches!(key.as_str(), "engine" | "otlp" | "limits") => {
                 for (name, value) in inner {
                     take_key(settings, path, &format!("{key}.{name}"), value)?;
                 }

@@ -76,6 +76,45 @@ impl Default for ServerSettings {
     }
 }
 
+/// How OTLP metrics become series, by the words of Prometheus's `otlp` section.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OtlpSettings {
+    /// How names are translated.
+    pub translation_strategy: String,
+    /// Attributes of the resource that become labels, with commas between.
+    pub promote_resource_attributes: String,
+    /// Whether all of them do.
+    pub promote_all_resource_attributes: bool,
+    /// All but these, with commas between.
+    pub ignore_resource_attributes: String,
+    /// Whether `target_info` also has what makes `job` and `instance`.
+    pub keep_identifying_resource_attributes: bool,
+    /// Whether histograms become native ones with custom buckets.
+    pub convert_histograms_to_nhcb: bool,
+    /// Whether the scope becomes labels.
+    pub promote_scope_metadata: bool,
+    /// Whether a label `_a` becomes `key_a`.
+    pub label_name_underscore_sanitization: bool,
+    /// Whether a label keeps several underscores in a row.
+    pub label_name_preserve_multiple_underscores: bool,
+}
+
+impl Default for OtlpSettings {
+    fn default() -> OtlpSettings {
+        OtlpSettings {
+            translation_strategy: "UnderscoreEscapingWithSuffixes".to_owned(),
+            promote_resource_attributes: String::new(),
+            promote_all_resource_attributes: false,
+            ignore_resource_attributes: String::new(),
+            keep_identifying_resource_attributes: false,
+            convert_histograms_to_nhcb: false,
+            promote_scope_metadata: false,
+            label_name_underscore_sanitization: true,
+            label_name_preserve_multiple_underscores: true,
+        }
+    }
+}
+
 /// All settings of one server.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Settings {
@@ -83,13 +122,15 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Storage; TOML `[engine]`.
     pub engine: EngineSettings,
+    /// OTLP; TOML `[otlp]`.
+    pub otlp: OtlpSettings,
     /// Limits; TOML `[limits]`.
     pub limits: Limits,
 }
 
 /// One setting: where it lives, what it means, how its field is read and written.
 pub struct Setting {
-    /// `server`, `engine` or `limits`.
+    /// `server`, `engine`, `otlp` or `limits`.
     pub section: &'static str,
     /// Name of the field and of the TOML key.
     pub name: &'static str,
@@ -104,7 +145,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The flag without its dashes: `limit-` comes before the limits.
+    /// The flag without its dashes: `limit-` comes before the limits, `otlp-` before what is OTLP's.
     pub fn flag(&self) -> String {
         self.long_name().replace('_', "-")
     }
@@ -120,7 +161,11 @@ impl Setting {
     }
 
     fn long_name(&self) -> String {
-        if self.section == "limits" { format!("limit_{}", self.name) } else { self.name.to_owned() }
+        match self.section {
+            "limits" => format!("limit_{}", self.name),
+            "otlp" => format!("otlp_{}", self.name),
+            _ => self.name.to_owned(),
+        }
     }
 }
 
@@ -172,6 +217,17 @@ settings! {
     log_file_bytes: Bytes = "Size of one log file.";
     log_retention_ms: Millis = "How long log files are kept for consumers after they were flushed; 0 removes them at once.";
     replay_threads: Count = "Threads that read the log back at the start; each takes whole partitions.";
+
+    [otlp: OtlpSettings]
+    translation_strategy: Text = "How names are translated: `UnderscoreEscapingWithSuffixes`, `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.";
+    promote_resource_attributes: Names = "Attributes of the resource that become labels of every series, with commas between.";
+    promote_all_resource_attributes: Switch = "Whether all attributes of the resource do.";
+    ignore_resource_attributes: Names = "All but these, with commas between.";
+    keep_identifying_resource_attributes: Switch = "Whether `target_info` also has `service.name`, `service.namespace` and `service.instance.id`.";
+    convert_histograms_to_nhcb: Switch = "Whether histograms with explicit bounds become native histograms with custom buckets.";
+    promote_scope_metadata: Switch = "Whether name, version, schema and attributes of the scope become labels `otel_scope_…`.";
+    label_name_underscore_sanitization: Switch = "Whether a label that begins with one underscore gets `key` before it, when names are escaped.";
+    label_name_preserve_multiple_underscores: Switch = "Whether several underscores in a row stay, when names are escaped.";
 
     [limits: Limits]
     body_bytes_max: Bytes = "Bytes of a request body as sent; more is answered 413.";
@@ -232,6 +288,7 @@ impl Settings {
         crate::http::cors::Cors::parse(&self.server.web_cors_origin)
             .map_err(|what| format!("setting `web_cors_origin`: {what}"))?;
         self.engine.check().map_err(|e| e.to_string())?;
+        crate::http::ingest::otlp_settings(self)?;
         if self.limits.future_ms_max < 0 {
             return Err("setting `limits.future_ms_max` must not be negative".to_owned());
         }

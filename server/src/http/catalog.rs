@@ -141,6 +141,15 @@ const START: Parameter = parameter("start", Time, "First time that is looked at.
 const END: Parameter = parameter("end", Time, "Last time that is looked at.");
 const OPENAPI_VERSION: Parameter = parameter("openapi_version", Choice(&["3.1", "3.2"]), "Version of the description.");
 
+const INFLUX: &[Parameter] = &[
+    parameter(
+        "precision",
+        Choice(&["ns", "us", "ms", "s", "m", "h"]),
+        "The unit of timestamps; nanoseconds when absent.",
+    ),
+    parameter("db", Text, "Becomes the label `db`."),
+];
+
 const RANGE: &[Parameter] = &[MATCH, START, END, LIMIT, TIMEOUT];
 
 const PAIRS: &str = r#"{"type":"object","additionalProperties":{"type":"string"}}"#;
@@ -190,6 +199,48 @@ pub static ENDPOINTS: &[Endpoint] = &[
         &[],
         Shape::Nothing,
         "takes the text format and OpenMetrics, see [below](#write-in-detail)",
+    ),
+    same(
+        "/api/v1/otlp/v1/metrics",
+        Group::Write,
+        "OTLP metrics",
+        &[],
+        Shape::Body("application/json"),
+        "see [below](#write-in-detail)",
+    ),
+    ours("/v1/metrics", Group::Write, "OTLP metrics", &[], Shape::Body("application/json"), "OpenTelemetry's own path"),
+    ours(
+        "/opentelemetry/v1/metrics",
+        Group::Write,
+        "OTLP metrics",
+        &[],
+        Shape::Body("application/json"),
+        "VictoriaMetrics's path",
+    ),
+    ours(
+        "/write",
+        Group::Write,
+        "Influx line protocol",
+        INFLUX,
+        Shape::Nothing,
+        "Influx 1, see [below](#write-in-detail)",
+    ),
+    ours(
+        "/api/v2/write",
+        Group::Write,
+        "Influx line protocol",
+        INFLUX,
+        Shape::Nothing,
+        "Influx 2, see [below](#write-in-detail)",
+    ),
+    ours("/ping", Group::Write, "Says that Influx is spoken", &[], Shape::Nothing, "what clients of Influx ask first"),
+    ours(
+        "/query",
+        Group::Write,
+        "Databases of Influx",
+        &[parameter("q", Text, "`CREATE DATABASE` or `SHOW DATABASES`.")],
+        Shape::Body("application/json"),
+        "what clients of Influx ask first; no language of Influx is understood",
     ),
     // Query.
     same(

@@ -85,6 +85,13 @@ routes! {
     "/federate" GET federate::federate;
     "/api/v1/write" POST ingest::remote_write;
     "/api/v1/import/prometheus" POST ingest::exposition;
+    "/api/v1/otlp/v1/metrics" POST ingest::otlp;
+    "/v1/metrics" POST ingest::otlp;
+    "/opentelemetry/v1/metrics" POST ingest::otlp;
+    "/write" POST ingest::influx_write;
+    "/api/v2/write" POST ingest::influx_write;
+    "/ping" READ ingest::influx_ping;
+    "/query" READ ingest::influx_query;
     "/api/v1/read" POST remote_read::remote_read;
     "/api/v1/query" READ read::query;
     "/api/v1/query_range" READ read::query_range;

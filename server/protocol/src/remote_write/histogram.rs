@@ -204,7 +204,14 @@ fn assemble(fields: Fields) -> Result<Histogram, &'static str> {
     Ok(histogram)
 }
 
-fn check_integers(count: u64, zero: u64, positive: u64, negative: u64, sum: f64) -> Result<(), &'static str> {
+/// Whether integer counts add up, by the rules of Prometheus.
+pub(crate) fn check_integers(
+    count: u64,
+    zero: u64,
+    positive: u64,
+    negative: u64,
+    sum: f64,
+) -> Result<(), &'static str> {
     let observed = zero.saturating_add(positive).saturating_add(negative);
     if count >= COUNT_MAX || observed >= COUNT_MAX {
         return Err("a count of 2^53 or more");
@@ -230,7 +237,7 @@ fn check_floats(count: f64, zero: f64, positive: &[f64], negative: &[f64]) -> Re
 }
 
 /// `width`: buckets that the positive spans cover, gaps included.
-fn check_schema(histogram: &Histogram, width: u64) -> Result<(), &'static str> {
+pub(crate) fn check_schema(histogram: &Histogram, width: u64) -> Result<(), &'static str> {
     match histogram.schema {
         -4..=8 if histogram.custom_bounds.is_empty() => Ok(()),
         -4..=8 => Err("custom bounds with exponential buckets"),

@@ -26,7 +26,7 @@ pub async fn exposition(app: Arc<App>, request: Request<Body>) -> Answer {
         if encoding == Encoding::Identity {
             return decode(body, format, now, &extra, limits, batch);
         }
-        let inflated = inflate(encoding, body, limits, app.buffers.body())?;
+        let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
         let summary = decode(&inflated, format, now, &extra, limits, batch);
         app.buffers.give_body(inflated);
         summary

@@ -5,6 +5,8 @@
 //! brings three things: how its headers choose a decoder, the decoder, and the form of its answer.
 
 mod exposition;
+mod influx;
+mod otlp;
 mod remote_write;
 
 use std::sync::Arc;
@@ -23,6 +25,8 @@ use crate::app::App;
 use crate::ingest::{self, Outcome};
 
 pub use exposition::exposition;
+pub use influx::{ping as influx_ping, query as influx_query, write as influx_write};
+pub use otlp::{otlp, settings as otlp_settings};
 pub use remote_write::remote_write;
 
 /// Bodies from this size on are decoded with the thread's other tasks moved away.
@@ -34,8 +38,21 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// From a body as sent to a batch.
 type Decode<'a> = &'a (dyn Fn(&App, &[u8], &mut WriteBatch) -> Result<Summary, varve_protocol::Error> + Sync);
 
+/// What is done to a decoded batch of a tenant before it is stored.
+type Prepare<'a> = &'a (dyn Fn(&App, TenantId, &mut WriteBatch, &mut Summary) + Sync);
+
 /// Reads, decodes and stores.
 async fn take(app: &Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Result<Outcome, ApiError> {
+    take_with(app, request, decode, &|_, _, _, _| {}).await
+}
+
+/// [`take`] with a step between decoding and storing.
+async fn take_with(
+    app: &Arc<App>,
+    request: Request<Body>,
+    decode: Decode<'_>,
+    prepare: Prepare<'_>,
+) -> Result<Outcome, ApiError> {
     app.store()?;
     let begin = app.elapsed();
     let name = request::tenant_name(request.headers())?;
@@ -49,13 +66,15 @@ async fn take(app: &Arc<App>, request: Request<Body>, decode: Decode<'_>) -> Res
             return Err(ApiError::busy("writes in progress", max, "concurrent_writes_max"));
         }
     };
-    let mut batch = app.buffers.batch();
+    // Every decoder begins by replacing what the batch holds.
+    let mut batch = app.buffers.used_batch();
     let mut work = || decode(app, body.bytes(), &mut batch);
     let summary = if body.bytes().len() < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
     app.metrics.write_body_bytes.add(body.bytes().len() as u64);
     drop(body);
-    let summary = summary.inspect_err(|_| app.metrics.writes_malformed.add(1))?;
+    let mut summary = summary.inspect_err(|_| app.metrics.writes_malformed.add(1))?;
     let tenant = ingest::tenant(app, &name).await?;
+    prepare(app, tenant, &mut batch, &mut summary);
     let outcome = store(app, tenant, batch, &summary).await?;
     app.metrics.write_seconds.observe(app.elapsed().saturating_sub(begin).as_secs_f64());
     Ok(outcome)
@@ -93,6 +112,7 @@ pub async fn store(
         }
     }
     outcome.warnings.extend(summary.warnings.iter().cloned());
+    outcome.rejected += summary.rejected;
     app.metrics.samples_accepted.add(outcome.accepted);
     app.metrics.exemplars_accepted.add(outcome.exemplars);
     app.metrics.exemplars_dropped.add(outcome.exemplars_refused);

@@ -55,7 +55,7 @@ pub async fn remote_write(app: Arc<App>, request: Request<Body>) -> Answer {
         match version {
             Version::V1 => decode_v1(inflate(encoding, body, limits, std::mem::take(&mut batch.bytes))?, limits, batch),
             Version::V2 => {
-                let inflated = inflate(encoding, body, limits, app.buffers.body())?;
+                let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
                 let summary = decode_v2(&inflated, limits, batch);
                 app.buffers.give_body(inflated);
                 summary
