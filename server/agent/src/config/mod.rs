@@ -183,6 +183,10 @@ impl Config {
             }
         }
         config.main_scrapes = config.scrapes.len();
+        for scrape in config.scrapes.iter().filter(|scrape| !scrape.failure_log_file.is_empty()) {
+            let job = &scrape.job_name;
+            config.unused.push(format!("scrape_failure_log_file of job {job} is not written: see /api/v1/targets"));
+        }
         Ok(config)
     }
 
