@@ -4,7 +4,7 @@ use varve_model::Histogram;
 use varve_model::histogram::{ResetHint, Span};
 
 use super::arithmetic::Correction;
-use super::side::{Numbered, list, plainly, reduced};
+use super::side::{indexed, list, plainly, reduced};
 use super::{bounds, custom, is_custom, zero};
 
 /// Whether the counter was reset between `previous` and `histogram`. The hint of `histogram` decides where it says
@@ -37,28 +37,38 @@ pub(crate) fn has_fallen(histogram: &Histogram, previous: &Histogram) -> bool {
             }
         }
     }
-    let side = |spans: &[Span], counts: &[f64], schema: i32| {
-        let mut buckets = list(spans, counts, &[]);
-        if !is_custom(histogram) {
-            reduced(&mut buckets, schema, histogram.schema, plainly);
-            if histogram.zero_threshold != 0.0 {
-                let within = buckets
-                    .iter()
-                    .take_while(|b| bounds::exponential(b.index, histogram.schema) <= histogram.zero_threshold);
-                buckets.drain(..within.count());
-            }
-        }
-        buckets
-    };
-    let fell = |now: (&[Span], &[f64]), before: (&[Span], &[f64])| {
-        any_fell(&side(now.0, now.1, histogram.schema), &side(before.0, before.1, previous.schema))
-    };
     if same_places(histogram, previous) {
         let pairs = histogram.positive.iter().zip(&previous.positive);
         return pairs.chain(histogram.negative.iter().zip(&previous.negative)).any(|(now, before)| now < before);
     }
-    fell((&histogram.positive_spans, &histogram.positive), (&previous.positive_spans, &previous.positive))
-        || fell((&histogram.negative_spans, &histogram.negative), (&previous.negative_spans, &previous.negative))
+    side_has_fallen(
+        histogram,
+        (&histogram.positive_spans, &histogram.positive),
+        (&previous.positive_spans, &previous.positive),
+        previous.schema,
+    ) || side_has_fallen(
+        histogram,
+        (&histogram.negative_spans, &histogram.negative),
+        (&previous.negative_spans, &previous.negative),
+        previous.schema,
+    )
+}
+
+/// Spans and counts of a side.
+type Side<'a> = (&'a [Span], &'a [f64]);
+
+/// Whether a bucket of a side has fallen; buckets within the zero bucket are counted there.
+fn side_has_fallen(histogram: &Histogram, now: Side<'_>, before: Side<'_>, schema_before: i32) -> bool {
+    let (schema, threshold) = (histogram.schema, histogram.zero_threshold);
+    let skips = !is_custom(histogram) && threshold != 0.0;
+    let within = |(index, _): &(i32, f64)| skips && bounds::exponential(*index, schema) <= threshold;
+    let now = indexed(now.0, now.1).skip_while(within);
+    if schema_before == schema {
+        return any_fell(now, indexed(before.0, before.1).skip_while(within));
+    }
+    let mut before = list(before.0, before.1, &[]);
+    reduced(&mut before, schema_before, schema, plainly);
+    any_fell(now, before.iter().map(|bucket| (bucket.index, bucket.count)).skip_while(within))
 }
 
 /// Whether buckets can be compared place by place.
@@ -72,13 +82,13 @@ fn same_places(a: &Histogram, b: &Histogram) -> bool {
 }
 
 /// Whether a bucket of `before` has a smaller count now, or none though it had one.
-fn any_fell(now: &[Numbered], before: &[Numbered]) -> bool {
-    let mut now = now.iter().peekable();
-    before.iter().any(|bucket| {
-        while now.next_if(|other| other.index < bucket.index).is_some() {}
-        match now.next_if(|other| other.index == bucket.index) {
-            Some(other) => other.count < bucket.count,
-            None => bucket.count != 0.0,
+fn any_fell(now: impl Iterator<Item = (i32, f64)>, mut before: impl Iterator<Item = (i32, f64)>) -> bool {
+    let mut now = now.peekable();
+    before.any(|(index, count)| {
+        while now.next_if(|(other, _)| *other < index).is_some() {}
+        match now.next_if(|(other, _)| *other == index) {
+            Some((_, other)) => other < count,
+            None => count != 0.0,
         }
     })
 }
