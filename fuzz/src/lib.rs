@@ -13,6 +13,7 @@ mod protocol;
 mod query;
 mod scrape;
 mod storage;
+mod tsdb;
 
 pub use codec::{gorilla, histograms, times, values};
 pub use engine::{manifest, record, records_of};
@@ -20,6 +21,7 @@ pub use protocol::{exposition, inflate, influx, label_bytes, otlp, remote_read, 
 pub use query::promql;
 pub use scrape::{scrape, scrape_config};
 pub use storage::{SALT, batches, log_file, segment, small_log};
+pub use tsdb::tsdb;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -51,5 +53,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "scrape_config", run: scrape_config },
     Target { name: "segment", run: segment },
     Target { name: "times", run: times },
+    Target { name: "tsdb", run: tsdb },
     Target { name: "values", run: values },
 ];

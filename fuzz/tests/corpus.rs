@@ -135,4 +135,4 @@ macro_rules! replays {
 }
 
 replays!(batches exposition gorilla histograms inflate influx label_bytes log_file manifest otlp promql record
-    remote_read remote_write remote_write_v2 scrape scrape_config segment times values);
+    remote_read remote_write remote_write_v2 scrape scrape_config segment times tsdb values);

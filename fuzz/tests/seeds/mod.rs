@@ -1,6 +1,7 @@
 //! What the corpus begins with: small inputs that each reach another corner of their target.
 
 mod storage;
+mod tsdb;
 
 use std::io::Write;
 
@@ -39,6 +40,7 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
         "scrape_config" => texts(SCRAPE_CONFIG),
         "segment" => storage::segments(),
         "times" => columns().iter().map(|(name, column, _)| seed(name, times_of(column))).collect(),
+        "tsdb" => tsdb::tsdb(),
         "values" => columns().iter().flat_map(|(name, _, column)| values_of(name, column)).collect(),
         _ => Vec::new(),
     }

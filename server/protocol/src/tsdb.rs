@@ -21,6 +21,8 @@ mod error;
 mod float;
 mod histogram;
 mod index;
+#[cfg(test)]
+mod tests;
 mod tombstone;
 
 pub use chunk::{CHUNK_BYTES_MAX, Encoding, Segment, decode_chunk};

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn bits_are_read_across_words() {
-        let bytes: Vec<u8> = (0..20).map(|i| i * 37 + 11).collect();
+        let bytes: Vec<u8> = (0..20u8).map(|i| i.wrapping_mul(37).wrapping_add(11)).collect();
         let bit = |at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
         for width in 1..=64 {
             let mut bits = Bits::new(&bytes);
