@@ -11,6 +11,7 @@
 
 mod bits;
 mod chunk;
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::remote_write::push_histogram;
 use crate::tsdb::crc32c;
 
 pub use chunk::{Chunk, push_chunks};
+pub use client::{Frame, decode_frame, push_read_request};
 
 /// Queries in one request; Prometheus's clients send one.
 pub const QUERIES_MAX: usize = 1000;

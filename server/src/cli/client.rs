@@ -1,6 +1,6 @@
-//! A client for one call at a time: plain HTTP/1.0, so that the answer ends with the connection.
+//! A client for one call at a time, on a connection of its own. An answer that was cut is an error, never a short answer.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -27,7 +27,26 @@ pub(super) struct Server {
 pub(super) struct Answer {
     pub(super) status: u16,
     head: String,
-    pub(super) body: BufReader<TcpStream>,
+    pub(super) body: Body,
+}
+
+/// A body that knows where it ends.
+pub(super) struct Body {
+    reader: BufReader<TcpStream>,
+    end: End,
+}
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// So many bytes are left.
+    Length(u64),
+    /// So many bytes of a piece are left, and more pieces follow.
+    Pieces(u64),
+    /// With the connection.
+    Close,
+    /// It is there.
+    Reached,
 }
 
 /// The flags that name a server.
@@ -69,13 +88,15 @@ impl Server {
         body: &[u8],
     ) -> Result<Answer, String> {
         let Server { host, address, prefix, tenant } = self;
-        let mut head = format!("{method} {prefix}{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: varve/{}\r\n", VERSION);
+        let mut head = format!(
+            "{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: varve/{VERSION}\r\n"
+        );
         let tenant = tenant.iter().map(|name| ("X-Scope-OrgID", name.as_str()));
         for (name, value) in tenant.chain(headers.iter().copied()) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-        let failed = |what: &str, error: std::io::Error| format!("{what} {address}: {error}");
+        let failed = |what: &str, error: io::Error| format!("{what} {address}: {error}");
         let mut stream = TcpStream::connect(address).map_err(|e| failed("cannot connect to", e))?;
         let _ = stream.set_read_timeout(Some(SILENCE_MAX));
         let _ = stream.set_write_timeout(Some(SILENCE_MAX));
@@ -84,7 +105,17 @@ impl Server {
         let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         let mut reader = BufReader::new(stream);
         match (read_head(&mut reader), sent) {
-            (Ok(Some((status, head))), _) => Ok(Answer { status, head, body: reader }),
+            (Ok(Some((status, head))), _) => {
+                let end = if header(&head, "transfer-encoding").is_some_and(|value| value.ends_with("chunked")) {
+                    End::Pieces(0)
+                } else if status == 204 {
+                    End::Reached
+                } else {
+                    let length = header(&head, "content-length").and_then(|text| text.parse().ok());
+                    length.map_or(End::Close, End::Length)
+                };
+                Ok(Answer { status, head, body: Body { reader, end } })
+            }
             (_, Err(error)) => Err(failed("cannot send to", error)),
             (Err(error), _) => Err(failed("cannot read from", error)),
             (Ok(None), _) => Err(format!("{address} did not answer in HTTP")),
@@ -101,18 +132,13 @@ impl Server {
 impl Answer {
     /// The value of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        header(&self.head, name)
     }
 
     /// The whole body.
     pub(super) fn read(mut self) -> Result<Vec<u8>, String> {
         let mut body = Vec::new();
         self.body.read_to_end(&mut body).map_err(|error| format!("cannot read the answer: {error}"))?;
-        let expected = self.header("content-length").and_then(|text| text.parse::<usize>().ok());
-        if expected.is_some_and(|expected| expected != body.len()) {
-            return Err("the answer ended too early".to_owned());
-        }
         Ok(body)
     }
 
@@ -128,10 +154,56 @@ impl Answer {
     }
 }
 
+impl Read for Body {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.end == End::Pieces(0) {
+            self.end = match next_piece(&mut self.reader)? {
+                0 => End::Reached,
+                bytes => End::Pieces(bytes),
+            };
+        }
+        let left = match self.end {
+            End::Length(left) | End::Pieces(left) => left,
+            End::Close => u64::MAX,
+            End::Reached => 0,
+        };
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        let read = self.reader.read(out.get_mut(..room).unwrap_or_default())?;
+        if read == 0 && room > 0 && self.end != End::Close {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut"));
+        }
+        match &mut self.end {
+            End::Length(left) => *left -= read as u64,
+            End::Pieces(left) => {
+                *left -= read as u64;
+                if *left == 0 {
+                    self.reader.read_exact(&mut [0; 2])?;
+                }
+            }
+            End::Close | End::Reached => {}
+        }
+        Ok(read)
+    }
+}
+
+/// Reads the line before a piece: its length in hexadecimal digits.
+fn next_piece(reader: &mut impl BufRead) -> io::Result<u64> {
+    let mut line = Vec::new();
+    reader.take(1024).read_until(b'\n', &mut line)?;
+    let digits = std::str::from_utf8(&line).unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    u64::from_str_radix(digits, 16).map_err(|_| io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut"))
+}
+
+/// The value of a header.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Reads status line and headers. `None`: that is not HTTP.
-fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<(u16, String)>> {
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(u16, String)>> {
     let mut head = Vec::new();
     let mut limited = reader.take(HEAD_BYTES_MAX);
     loop {
@@ -174,6 +246,30 @@ mod tests {
         assert!(read_head(&mut &b"garbage"[..]).unwrap().is_none());
         assert!(read_head(&mut &b"garbage\r\n\r\n"[..]).unwrap().is_none());
         assert_eq!(escape("a{b=\"c\"}"), "a%7Bb%3D%22c%22%7D");
+    }
+
+    #[test]
+    fn a_cut_body_is_an_error() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        for (answer, expected) in [
+            ("Content-Length: 3\r\n\r\nabc", Some("abc")),
+            ("Content-Length: 4\r\n\r\nabc", None),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\n\r\n", Some("abc")),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", None),
+            ("Transfer-Encoding: chunked\r\n\r\n4\r\nab", None),
+            ("\r\nabc", Some("abc")),
+        ] {
+            let read = std::thread::scope(|scope| {
+                let asked = scope.spawn(|| server.send("GET", "/", &[], b"").and_then(Answer::read));
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).unwrap();
+                drop(stream);
+                asked.join().unwrap()
+            });
+            assert_eq!(read.ok().as_deref(), expected.map(str::as_bytes), "{answer}");
+        }
     }
 
     #[test]

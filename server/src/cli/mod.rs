@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod client;
+mod export;
 mod import;
 mod progress;
 mod query;
@@ -40,6 +41,7 @@ pub fn command() -> Command {
         .subcommand(serve::command())
         .subcommand(query::command())
         .subcommand(import::command())
+        .subcommand(export::command())
         .subcommand(store::check_command())
         .subcommand(store::dump_command())
 }
@@ -51,6 +53,7 @@ pub fn run() -> ExitCode {
         Some(("serve", matches)) => serve::run(matches),
         Some(("query", matches)) => query::run(matches),
         Some(("import", matches)) => import::run(matches),
+        Some(("export", matches)) => export::run(matches),
         Some(("check", matches)) => store::check(matches),
         Some(("dump", matches)) => store::dump(matches),
         _ => ExitCode::from(2),

@@ -57,7 +57,7 @@ pub(super) fn run(job: &Job, matches: &ArgMatches) -> Result<bool, String> {
     let notes = Notes::new(&job.env, job.resume.as_deref());
     let begin = notes.read()?.map(|note| position(&note, &blocks)).transpose()?;
     let mut notes = notes;
-    let mut save = |position: &Position| notes.write(&json!({"block": position.ulid, "series": position.series}));
+    let mut save = |position: &Position| notes.write(json!({"block": position.ulid, "series": position.series}));
     let first = Position { ulid: String::new(), series: 0 };
     let mut import = Import {
         job,

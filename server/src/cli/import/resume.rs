@@ -18,12 +18,14 @@ pub(super) struct Notes {
     env: Env,
     path: Option<PathBuf>,
     written: Option<Duration>,
+    /// The newest note, when it is not in the file yet.
+    pending: Option<Value>,
 }
 
 impl Notes {
     pub(super) fn new(env: &Env, path: Option<&Path>) -> Notes {
         let env = Env { vfs: Arc::clone(&env.vfs), clock: Arc::clone(&env.clock), seed: env.seed };
-        Notes { env, path: path.map(Path::to_owned), written: None }
+        Notes { env, path: path.map(Path::to_owned), written: None, pending: None }
     }
 
     /// What the run before noted. `None` when there is no note.
@@ -41,14 +43,19 @@ impl Notes {
         serde_json::from_slice(&text).map(Some).map_err(|error| failed(&format!("not a note of an import: {error}")))
     }
 
-    /// Notes how far the import is; skipped when the last note is fresh.
-    pub(super) fn write(&mut self, note: &Value) -> Result<(), String> {
-        let Some(path) = &self.path else { return Ok(()) };
+    /// Notes how far the import is: in the file now and then, and at the latest when this is dropped.
+    pub(super) fn write(&mut self, note: Value) -> Result<(), String> {
+        self.pending = Some(note);
         let now = self.env.clock.elapsed();
         if self.written.is_some_and(|at| now.saturating_sub(at) < INTERVAL) {
             return Ok(());
         }
         self.written = Some(now);
+        self.replace()
+    }
+
+    fn replace(&mut self) -> Result<(), String> {
+        let (Some(path), Some(note)) = (&self.path, self.pending.take()) else { return Ok(()) };
         let fresh = path.with_extension("new");
         let text = note.to_string();
         let replace = || {
@@ -62,9 +69,17 @@ impl Notes {
     }
 
     /// Removes the note: all is done.
-    pub(super) fn finish(&self) {
+    pub(super) fn finish(&mut self) {
+        self.pending = None;
         if let Some(path) = &self.path {
             let _ = self.env.vfs.remove(path);
         }
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        // The import failed already, and says why.
+        let _ = self.replace();
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn run(job: &Job, matches: &ArgMatches) -> Result<bool, String> {
         progress.skip(offset);
     }
     let mut notes = notes;
-    let mut save = |&(bytes, lines): &(u64, u64)| notes.write(&json!({"bytes": bytes, "lines": lines}));
+    let mut save = |&(bytes, lines): &(u64, u64)| notes.write(json!({"bytes": bytes, "lines": lines}));
     let mut sender = Sender::new(&job.server, (offset, line), &mut save);
     let mut warned = false;
     let mut left_out = 0;
@@ -51,10 +51,14 @@ pub(super) fn run(job: &Job, matches: &ArgMatches) -> Result<bool, String> {
     loop {
         sender.reach((offset, line));
         let ended = source.piece(&mut piece, &mut rest)?;
-        decode(&piece, Format::OpenMetrics, NO_TIME, &labels, &limits, &mut batch).map_err(|error| match error {
-            Error::Text { line: number, what } => format!("{}: line {}: {what}", path.display(), line + number),
-            other => other.to_string(),
-        })?;
+        if let Err(error) = decode(&piece, Format::OpenMetrics, NO_TIME, &labels, &limits, &mut batch) {
+            // What is before the mistake is stored, so that the next run begins with it.
+            sender.flush(&mut progress)?;
+            return Err(match error {
+                Error::Text { line: number, what } => format!("{}: line {}: {what}", path.display(), line + number),
+                other => other.to_string(),
+            });
+        }
         if !warned && let Some(&oldest) = batch.times.iter().min() {
             job.warn_of_retention(&mut progress, oldest);
             warned = true;

@@ -1,0 +1,129 @@
+//! What `varve export` writes, `varve import openmetrics` takes: two servers with the same answers. And an import that
+//! is interrupted goes on, refused samples are counted, a busy server is waited for.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![expect(clippy::disallowed_methods, reason = "an end-to-end test writes files for programs it starts")]
+
+mod house;
+
+use std::fmt::Write;
+
+use house::real::{assert_same, output, run, varve};
+use house::{House, batch, directory, now_ms, start};
+use varve_model::Histogram;
+use varve_model::histogram::Span;
+
+fn url(house: &House) -> String {
+    format!("http://{}", house.address)
+}
+
+#[test]
+fn an_export_is_imported_alike() {
+    let dir = directory();
+    let (first, second) = (start(&dir.path().join("1"), &[]), start(&dir.path().join("2"), &[]));
+    let now = now_ms() / 1000 * 1000;
+    let samples: Vec<(i64, f64)> = (0..5000).map(|i| (now - 5_000_000 + i * 1000 + i % 3, i as f64 / 3.0)).collect();
+    let odd = [(now - 3000, f64::NAN), (now - 2000, f64::INFINITY), (now - 1000, -1e-300)];
+    let mut written = batch(&[
+        (&[("__name__", "a"), ("l", "x\"y\\z\n")], &samples),
+        (&[("__name__", "b"), ("l", "ä")], &odd),
+        (&[("__name__", "my.metric"), ("a label", "c")], &samples[..10]),
+    ]);
+    written.push_series([("__name__", "native")].into_iter());
+    let histogram = Histogram {
+        count: 3.0,
+        sum: 1.5,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive: vec![3.0],
+        ..Histogram::default()
+    };
+    written.push_histogram(now - 1000, histogram);
+    assert_eq!(first.write(&written).status, 204);
+
+    let text = dir.path().join("export.om");
+    let said = output(varve(&["export", "--url", &url(&first), "--output"]).arg(&text)).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("5013 samples exported") && said.contains("1 native histograms left out"), "{said}");
+    let said = output(varve(&["import", "openmetrics", "--url", &url(&second)]).arg(&text)).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("5013 samples stored"), "{}", String::from_utf8_lossy(&said));
+    let query = "{__name__=~\"a|b|my.metric\"}[2h]";
+    assert_eq!(assert_same(query, &second.query(query, now), &first.query(query, now)), 3);
+
+    // By selectors that overlap, in slices, as JSON lines.
+    let start = format!("{}", (now - 5_000_000) / 1000);
+    let args = ["export", "--format", "json", "--match", "{l=~\".+\"}", "--match", "a", "--match", "native"];
+    let range = ["--start", &start, "--slice", "30m", "--url", &url(&first)];
+    let lines = run(varve(&args).args(range));
+    let mut counts = std::collections::BTreeMap::new();
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let samples = line["values"].as_array().unwrap().len() + line["histograms"].as_array().map_or(0, Vec::len);
+        assert_eq!(line["values"].as_array().unwrap().len(), line["timestamps"].as_array().unwrap().len());
+        *counts.entry(line["metric"]["__name__"].as_str().unwrap().to_owned()).or_insert(0) += samples;
+    }
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 5000), ("b".into(), 3), ("native".into(), 1)]);
+    let nothing = output(&mut varve(&["export", "--url", &url(&first), "--match", "rate(a[5m])"]));
+    assert!(!nothing.status.success());
+}
+
+#[test]
+fn refused_samples_are_counted_and_retention_is_named() {
+    let dir = directory();
+    let house = start(dir.path(), &["--retention-ms", "2d"]);
+    let now = now_ms() / 1000;
+    let mut text = String::new();
+    for i in 0..100 {
+        writeln!(text, "new {i} {}", now - 100 + i).unwrap();
+        writeln!(text, "old {i} {}", now - 10 * 86_400 + i).unwrap();
+    }
+    text.push_str("# EOF\n");
+    let file = dir.path().join("data.om");
+    std::fs::write(&file, text).unwrap();
+    house.write(&batch(&[(&[("__name__", "here")], &[(now * 1000, 1.0)])]));
+    let done = output(varve(&["import", "openmetrics", "--url", &url(&house)]).arg(&file));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success(), "{said}");
+    for part in ["100 samples stored", "100 refused", "the server keeps 2 days", "--retention-ms"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(house.query("count_over_time(new[5m])", now * 1000)["result"][0]["value"][1], "100");
+}
+
+#[test]
+fn bad_text_is_named_by_its_line_and_an_import_goes_on() {
+    let dir = directory();
+    let house = start(&dir.path().join("varve"), &[]);
+    let now = now_ms() / 1000;
+    let (file, note) = (dir.path().join("data.om"), dir.path().join("note"));
+    let mut text = String::new();
+    // More than one piece, so that the first is stored when the second fails.
+    for i in 0..150_000 {
+        writeln!(text, "a_rather_long_name_so_that_pieces_are_full{{n=\"{}\"}} {i} {}", i % 7, now - 1000 + i / 150)
+            .unwrap();
+    }
+    let good = text.clone();
+    text.push_str("this is no sample\n");
+    std::fs::write(&file, &text).unwrap();
+    let import = || {
+        let resume = note.display().to_string();
+        let done = output(varve(&["import", "openmetrics", "--url", &url(&house), "--resume", &resume]).arg(&file));
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (done, said) = import();
+    assert!(!done && said.contains("line 150001"), "{said}");
+    assert!(note.exists(), "progress is noted");
+    std::fs::write(&file, format!("{good}# EOF\n")).unwrap();
+    let (done, said) = import();
+    assert!(done && !note.exists(), "{said}");
+    let stored: u64 =
+        said.split(" samples stored").next().unwrap().rsplit('\n').next().unwrap().trim().parse().unwrap();
+    assert!(stored > 0 && stored < 150_000, "only what was missing: {said}");
+    let count = house.query("sum(count_over_time({__name__=~\"a_rather.+\"}[1h]))", now * 1000 + 1000);
+    // 150 lines a second of 7 series: of the same series and time the last one holds.
+    assert_eq!(count["result"][0]["value"][1], "7000", "{count}");
+    std::fs::write(&file, "no_time 1\n").unwrap();
+    let (done, said) = import();
+    assert!(!done && said.contains("no_time has no timestamp"), "{said}");
+    let _ = std::fs::remove_file(&note);
+    let done = output(&mut varve(&["import", "openmetrics", "--url", "http://127.0.0.1:1", "/nothing/here"]));
+    assert!(!done.status.success());
+}
