@@ -131,6 +131,17 @@ impl Budget {
         Ok(())
     }
 
+    /// Refuses what is about to be read when it is certainly too much: the number is an estimate, so it must exceed the
+    /// limit by a quarter.
+    pub fn foresee(&self, samples: u64) -> Result<(), Error> {
+        let max = self.0.limits.query_samples_max;
+        let total = self.0.samples.load(Ordering::Relaxed).saturating_add(samples);
+        if total > max.saturating_add(max / 4) {
+            return Err(Error::Limit { limit: "samples to be read", max, setting: "query_samples_max" });
+        }
+        Ok(())
+    }
+
     /// Series that may still be selected.
     pub fn series_left(&self) -> u64 {
         self.0.limits.query_series_max.saturating_sub(self.0.series.load(Ordering::Relaxed))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use varve_engine::Estimate;
 use varve_model::{Column, Labels, Matcher, Millis, TenantId, TimeRange};
 
 use crate::error::Error;
@@ -35,6 +36,12 @@ pub trait SeriesSet: Send + Sync {
     /// Clears `column` and fills it with the samples of series `index` in `range` (both ends inclusive), stale
     /// markers included; where a time was written twice, the later write.
     fn read(&self, index: usize, range: TimeRange, column: &mut Column) -> Result<(), Error>;
+    /// What reading all series over `range` will touch, about, told without decoding; a set that cannot tell knows its
+    /// series only.
+    fn estimate(&self, range: TimeRange) -> Result<Estimate, Error> {
+        let _ = range;
+        Ok(Estimate { series: self.len() as u64, ..Estimate::default() })
+    }
     /// The newest float sample of series `index` in `range`, stale marker included, when it can be had without
     /// decoding; `None` when the caller must `read`. `Some(None)` says that there is no sample of either kind.
     fn newest(&self, index: usize, range: TimeRange) -> Option<Option<(Millis, f64)>> {

@@ -508,3 +508,33 @@ fn deleted_samples_are_gone_where_deletion_is_enabled() {
     assert_eq!(house.samples("y", "2m", now), [(now - 500, 7.0)]);
     assert_eq!(house.samples("x", "2m", now).len(), left);
 }
+
+#[test]
+fn a_query_is_explained_before_it_runs_and_refused_by_what_it_would_read() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-query-samples-max", "1000"]);
+    let now = now_ms();
+    let samples: Vec<(i64, f64)> = (0..2000).map(|i| (now - 2_000_000 + i * 1000, 1.0)).collect();
+    let written = batch(&[(&[("__name__", "x"), ("i", "1")], &samples), (&[("__name__", "y")], &samples[1900..])]);
+    assert_eq!(house.write(&written).status, 204);
+    let explain =
+        |query: &str| house.post("/api/v1/query", &[("query", query), ("explain", "1")]).json()["data"].clone();
+    let small = explain("sum(rate(y[1h])) + on () nosuch");
+    assert_eq!((&small["resultType"], &small["result"]), (&"vector".into(), &serde_json::json!([])));
+    let selectors = &small["explain"]["selectors"];
+    assert_eq!(
+        (&selectors[0]["selector"], &selectors[0]["series"]),
+        (&"{__name__=\"y\"}".into(), &1.into()),
+        "{small}"
+    );
+    assert_eq!(selectors[1]["series"], 0);
+    let about = selectors[0]["samples"].as_u64().unwrap();
+    assert!((90..=110).contains(&about) && selectors[0]["chunks"].as_u64().unwrap() > 0, "{small}");
+    assert_eq!(small["explain"]["total"]["samples"], about);
+    assert!(small["explain"].get("refused").is_none(), "{small}");
+    let large = explain("sum_over_time(x[1h])");
+    assert!(large["explain"]["refused"].as_str().unwrap().contains("query_samples_max"), "{large}");
+    refused(&house, "/api/v1/query?query=sum_over_time(x%5B1h%5D)", 422, "execution", "samples to be read");
+    refused(&house, "/api/v1/query?query=1&explain=maybe", 400, "bad_data", "invalid parameter \"explain\"");
+    assert_eq!(house.query("count(x)", now)["result"][0]["value"][1], "1");
+}

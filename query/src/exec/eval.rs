@@ -17,7 +17,7 @@ use crate::exec::pool::Pool;
 use crate::exec::scan::{Input, Scan, Shape, Wanted};
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{Around, RangeFunction, drop_stale, extend, refusal};
-use crate::exec::{aggregate, binary, duration, left_open, series, strip, subquery, top};
+use crate::exec::{aggregate, binary, duration, left_open, series, span, strip, subquery, top};
 use crate::histogram;
 use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Extended, Span, VectorSelector};
 use crate::request::{Mode, RangeRequest};
@@ -260,6 +260,16 @@ impl Evaluator<'_> {
         Ok(set)
     }
 
+    /// Refuses what would read too much, before it has begun. Only where a sample a second would be too much storage is
+    /// asked how many there are, so that what is usual pays nothing.
+    fn foresee(&self, set: &dyn SeriesSet, range: TimeRange) -> Result<(), Error> {
+        let seconds = (range.max.saturating_sub(range.min) / 1000).saturating_add(1).unsigned_abs();
+        if (set.len() as u64).saturating_mul(seconds) <= self.budget.limits().query_samples_max {
+            return Ok(());
+        }
+        self.budget.foresee(set.estimate(range)?.samples)
+    }
+
     /// The times that a scan touches. Where histograms lose their buckets, those before tell of resets.
     fn span(&self, steps: Steps, reach: Reach, shape: &Shape) -> TimeRange {
         let (back, ahead) = shape.span();
@@ -307,8 +317,10 @@ impl Evaluator<'_> {
     }
 
     fn scan_of(&self, matchers: &[Matcher], reach: Reach, steps: Steps, shape: Shape) -> Result<Scan, Error> {
-        Ok(Scan {
-            input: Input::Stored(self.select(matchers, self.span(steps, reach, &shape))?),
+        let range = self.span(steps, reach, &shape);
+        let set = self.select(matchers, range)?;
+        let scan = Scan {
+            input: Input::Stored(Arc::clone(&set)),
             shape,
             steps,
             reach,
@@ -317,7 +329,11 @@ impl Evaluator<'_> {
             features: self.request.features,
             totals: self.totals(),
             counts: self.counts.cloned(),
-        })
+        };
+        if !scan.newest_suffices() {
+            self.foresee(set.as_ref(), range)?;
+        }
+        Ok(scan)
     }
 
     /// The scan of a function over a range vector.
@@ -506,6 +522,7 @@ impl Evaluator<'_> {
                 let range = left_open(end, back.saturating_add(before));
                 let range = TimeRange { max: range.max.saturating_add(behind), ..range };
                 let set = self.select(&selector.matchers, range)?;
+                self.foresee(set.as_ref(), range)?;
                 let mut result = Vec::new();
                 let (mut points, mut held) = (0, Vec::new());
                 for index in 0..set.len() {
@@ -573,12 +590,6 @@ fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
     if min < 0.0 && is_told(min) {
         notes.add(&Annotation::InvalidQuantile(min));
     }
-}
-
-/// The times that windows of `back` milliseconds before and `ahead` behind their steps touch.
-fn span(steps: Steps, reach: Reach, back: i64, ahead: i64) -> TimeRange {
-    let range = left_open(reach.look(steps.start), back);
-    TimeRange { min: range.min, max: reach.look(steps.last()).saturating_add(ahead) }
 }
 
 /// Whether all series of a selector have the same metric name.

@@ -16,6 +16,7 @@ mod call;
 mod duration;
 mod element;
 mod eval;
+mod explain;
 mod functions;
 mod grouping;
 mod info;
@@ -31,6 +32,7 @@ mod tally;
 mod top;
 mod window;
 
+pub use explain::{Touched, explain};
 pub(crate) use functions::date::text as date_text;
 pub use pool::Pool;
 
@@ -46,7 +48,7 @@ use crate::request::{Mode, RangeRequest};
 use crate::source::Source;
 use block::{StepBlock, is_absent};
 use eval::{Detail, Evaluated, Evaluator};
-use steps::Steps;
+use steps::{Reach, Steps};
 
 /// Evaluates a checked expression. Errors and the numbers are Prometheus's; a panic of ours becomes an error of this
 /// query.
@@ -191,6 +193,12 @@ fn series(block: &StepBlock, steps: Steps) -> Vec<MatrixSeries> {
 fn sorted(mut series: Vec<MatrixSeries>) -> Vec<MatrixSeries> {
     series.sort_by(|a, b| a.labels.cmp(&b.labels));
     series
+}
+
+/// The times that windows of `back` milliseconds before and `ahead` behind their steps touch.
+fn span(steps: Steps, reach: Reach, back: i64, ahead: i64) -> TimeRange {
+    let range = left_open(reach.look(steps.start), back);
+    TimeRange { min: range.min, max: reach.look(steps.last()).saturating_add(ahead) }
 }
 
 /// The window `(end - range, end]` as inclusive times.

@@ -176,7 +176,7 @@ impl Scan {
     }
 
     /// Whether the newest sample alone decides, so that nothing need be decoded.
-    fn newest_suffices(&self) -> bool {
+    pub(crate) fn newest_suffices(&self) -> bool {
         let newest = match &self.shape {
             Shape::Newest { wanted, .. } => *wanted != Wanted::Start,
             Shape::Smoothed { .. } => false,

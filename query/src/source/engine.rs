@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use varve_engine::{Selection, Snapshot};
+use varve_engine::{Estimate, Selection, Snapshot};
 use varve_model::{Column, Labels, Matcher, Millis, TenantId, TimeRange};
 
 use super::{SeriesSet, Source};
@@ -40,6 +40,10 @@ impl SeriesSet for Selection {
 
     fn read(&self, index: usize, range: TimeRange, column: &mut Column) -> Result<(), Error> {
         Selection::read(self, index, range, column).map_err(storage)
+    }
+
+    fn estimate(&self, range: TimeRange) -> Result<Estimate, Error> {
+        Selection::estimate(self, range).map_err(storage)
     }
 
     fn newest(&self, index: usize, range: TimeRange) -> Option<Option<(Millis, f64)>> {

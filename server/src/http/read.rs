@@ -9,10 +9,11 @@ use varve_engine::Snapshot;
 use varve_model::{Labels, Millis, TenantId, TenantName};
 use varve_query::answer::{Answer as Evaluated, Cell, Value};
 use varve_query::budget::Budget;
-use varve_query::exec;
+use varve_query::exec::{self, Touched};
 use varve_query::promql::ast::Expr;
 use varve_query::promql::{self, ParseOptions};
-use varve_query::request::RangeRequest;
+use varve_query::request::{Mode, RangeRequest};
+use varve_query::source::Estimate;
 
 use super::error::ApiError;
 use super::params::{self, Params};
@@ -168,6 +169,7 @@ async fn evaluate(
     limit: Option<usize>,
     timeout: Option<i64>,
 ) -> Answer {
+    let explain = params.switch("explain").map_err(|what| ApiError::parameter("explain", what))?;
     work::run(&app, timeout, move |app, budget, out| {
         let begin = app.elapsed();
         let expr = parse(app, params.text("query"))?;
@@ -177,6 +179,11 @@ async fn evaluate(
             budget.count_steps();
         }
         let source = reader.snapshot(app)?;
+        if explain {
+            let found = exec::explain(&expr, &asked, &source, budget)?;
+            write_explanation(out.buffer(), &found, asked.mode, budget);
+            return Ok(());
+        }
         let answer = exec::run(&expr, &asked, &source, budget, &store.pool).map_err(of_query)?;
         let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
         let asked = Asked { text: params.text("query"), limit, stats: params.text("stats"), seconds };
@@ -184,6 +191,48 @@ async fn evaluate(
         Ok(())
     })
     .await
+}
+
+/// Writes an answer without elements that tells what would be touched, by selector and in all.
+fn write_explanation(out: &mut Vec<u8>, found: &[Touched], mode: Mode, budget: &Budget) {
+    let kind = if mode == Mode::Range { "matrix" } else { "vector" };
+    out.extend_from_slice(
+        format!(
+            "{{\"status\":\"success\",\"data\":{{\"resultType\":\"{kind}\",\"result\":[],\"explain\":{{\"selectors\":["
+        )
+        .as_bytes(),
+    );
+    let push = |out: &mut Vec<u8>, estimate: &Estimate| {
+        let Estimate { series, chunks, bytes, samples } = estimate;
+        let text = format!("\"series\":{series},\"chunks\":{chunks},\"bytes\":{bytes},\"samples\":{samples}");
+        out.extend_from_slice(text.as_bytes());
+    };
+    let mut total = Estimate::default();
+    for (i, touched) in found.iter().enumerate() {
+        out.extend_from_slice(if i > 0 { b",{\"selector\":" } else { b"{\"selector\":" });
+        json::push_string(out, &touched.selector);
+        for (name, time) in [("start", touched.range.min), ("end", touched.range.max)] {
+            out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            json::push_time(out, time);
+        }
+        out.push(b',');
+        push(out, &touched.estimate);
+        out.push(b'}');
+        total.add(touched.estimate);
+    }
+    out.extend_from_slice(b"],\"total\":{");
+    push(out, &total);
+    let limits = budget.limits();
+    let text = format!(
+        "}},\"limits\":{{\"query_series_max\":{},\"query_samples_max\":{}}}",
+        limits.query_series_max, limits.query_samples_max
+    );
+    out.extend_from_slice(text.as_bytes());
+    if let Err(error) = budget.foresee(total.samples) {
+        out.extend_from_slice(b",\"refused\":");
+        json::push_string(out, &error.to_string());
+    }
+    out.extend_from_slice(b"}}}");
 }
 
 /// What the form of an answer depends on.
