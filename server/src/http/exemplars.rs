@@ -20,7 +20,12 @@ pub async fn query_exemplars(app: Arc<App>, request: Request<Body>) -> Answer {
     if max < min {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let expr = varve_query::promql::parse(params.text("query"), &read::parse_options(&app))?;
+    // Worded as it is, unlike elsewhere.
+    let expr =
+        varve_query::promql::parse(params.text("query"), &read::parse_options(&app)).map_err(|error| match error {
+            varve_query::Error::Parse(what) => ApiError::bad_data(what),
+            other => other.into(),
+        })?;
     let mut selectors = Vec::new();
     push_selectors(&expr, &mut selectors);
     if selectors.is_empty() {
