@@ -1,6 +1,5 @@
 //! What `varve export` writes, `varve import openmetrics` takes: two servers with the same answers. And an import that
 //! is interrupted goes on, refused samples are counted, a busy server is waited for.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![expect(clippy::disallowed_methods, reason = "an end-to-end test writes files for programs it starts")]
 
 mod house;

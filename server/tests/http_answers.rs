@@ -419,9 +419,8 @@ fn statistics_count_samples_by_step_as_prometheus_does() {
     let house = start(dir.path(), &[]);
     let now = now_ms() / 60_000 * 60_000;
     let samples: Vec<(i64, f64)> = (0..=60).map(|i| (now - 600_000 + i * 10_000, i as f64)).collect();
-    let two: &[(&[(&str, &str)], &[(i64, f64)])] =
-        &[(&[("__name__", "x"), ("i", "1")], &samples), (&[("__name__", "x"), ("i", "2")], &samples)];
-    assert_eq!(house.write(&batch(two)).status, 204);
+    let [one, two] = ["1", "2"].map(|i| [("__name__", "x"), ("i", i)]);
+    assert_eq!(house.write(&batch(&[(&one, &samples), (&two, &samples)])).status, 204);
     let asked = |query: &str, stats: &str| {
         let (start, end) = (((now - 120_000) / 1000).to_string(), (now / 1000).to_string());
         let form = [("query", query), ("start", &start), ("end", &end), ("step", "60"), ("stats", stats)];

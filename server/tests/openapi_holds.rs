@@ -2,9 +2,6 @@
 //! a status, a type and a shape that the description names; none may be a failure of the server.
 //!
 //! Installs schemathesis from PyPI into the build directory, once. Skips loudly where that is not possible.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-#![expect(clippy::disallowed_methods, reason = "an end-to-end test starts programs")]
-#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod house;
 

@@ -65,7 +65,7 @@ fn data(end: i64) -> WriteBatch {
             },
         );
     }
-    batch.series.push(batch.series.iter().next().unwrap().clone());
+    batch.series.push(batch.series.first().unwrap().clone());
     let series = batch.series.last_mut().unwrap();
     series.samples = 0..0;
     batch.push_exemplar([("trace_id", "abc123")].into_iter(), end - 60_000, 0.7);

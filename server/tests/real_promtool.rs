@@ -1,7 +1,6 @@
 //! promtool as a client: it checks health, pushes metrics, and asks instant and range queries, series and labels.
 //!
 //! Skips loudly where promtool is not installed; what only the newer one can do is asked of that.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![expect(clippy::disallowed_methods, reason = "an end-to-end test writes files for programs it starts")]
 
 mod house;

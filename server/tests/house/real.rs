@@ -3,6 +3,7 @@
 //!
 //! A test whose program or package cannot be had says so in capitals and passes: the reason is in its output.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -24,7 +25,7 @@ impl Drop for Program {
 
 /// Says why a test does nothing.
 pub(crate) fn skip(why: &str) {
-    eprintln!("!!! SKIPPED: {why}; see docs/testing.md");
+    let _ = writeln!(std::io::stderr(), "!!! SKIPPED: {why}; see docs/testing.md");
 }
 
 /// Whether all programs are installed; says which one is missing.
@@ -227,7 +228,7 @@ pub(crate) fn debian(packages: &[&str]) -> Option<PathBuf> {
     for suite in ["forky", "sid"] {
         match unpack(&dir, suite, &missing) {
             Ok(()) => return Some(bin),
-            Err(why) => eprintln!("{suite}: {why}"),
+            Err(why) => drop(writeln!(std::io::stderr(), "{suite}: {why}")),
         }
     }
     skip(&format!("Debian's newer packages {missing:?} cannot be had"));
