@@ -62,6 +62,8 @@ pub enum Shape {
     DataOrNothing(&'static str),
     /// A body of this type.
     Body(&'static str),
+    /// Protobuf, or the same as JSON for who sent JSON.
+    Protobuf,
     /// 204.
     Nothing,
 }
@@ -205,18 +207,11 @@ pub static ENDPOINTS: &[Endpoint] = &[
         Group::Write,
         "OTLP metrics",
         &[],
-        Shape::Body("application/json"),
+        Shape::Protobuf,
         "see [below](#write-in-detail)",
     ),
-    ours("/v1/metrics", Group::Write, "OTLP metrics", &[], Shape::Body("application/json"), "OpenTelemetry's own path"),
-    ours(
-        "/opentelemetry/v1/metrics",
-        Group::Write,
-        "OTLP metrics",
-        &[],
-        Shape::Body("application/json"),
-        "VictoriaMetrics's path",
-    ),
+    ours("/v1/metrics", Group::Write, "OTLP metrics", &[], Shape::Protobuf, "OpenTelemetry's own path"),
+    ours("/opentelemetry/v1/metrics", Group::Write, "OTLP metrics", &[], Shape::Protobuf, "VictoriaMetrics's path"),
     ours(
         "/write",
         Group::Write,
@@ -388,6 +383,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "always empty: there are no rules yet",
     ),
     // Status.
+    ours(
+        "/",
+        Group::Status,
+        "What this server is, and where to go on",
+        &[],
+        Shape::Body(PLAIN),
+        "there is no web interface: a short text instead",
+    ),
     same("/-/healthy", Group::Status, "The process answers", &[], Shape::Body(PLAIN), "says `Varve`"),
     same(
         "/-/ready",

@@ -75,6 +75,7 @@ macro_rules! routes {
 }
 
 routes! {
+    "/" GET status::home;
     "/-/healthy" GET status::healthy;
     "/-/ready" GET status::ready;
     "/-/flush" POST status::flush;

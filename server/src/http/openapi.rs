@@ -140,6 +140,12 @@ fn operation(route: &Route, endpoint: &Endpoint, method: &str) -> Value {
             let schema = if kind.starts_with("text/") { json!({"type": "string"}) } else { json!({}) };
             responses["200"] = json!({"description": "Well.", "content": {kind: {"schema": schema}}});
         }
+        Shape::Protobuf => {
+            responses["200"] = json!({"description": "OK", "content": {
+                "application/x-protobuf": {"schema": {"type": "string"}},
+                "application/json": {"schema": {"type": "object"}},
+            }});
+        }
         Shape::Nothing => responses["204"] = json!({"description": "Done."}),
     }
     operation

@@ -18,6 +18,18 @@ const API_VERSION: &str = "3.14.0";
 const TOP_DEFAULT: usize = 10;
 const TOP_MAX: i64 = 10_000;
 
+/// `/`: clients ask it to see whether somebody is there.
+pub async fn home(_: Arc<App>, _: Request<Body>) -> Answer {
+    Ok(plain(concat!(
+        "Varve ",
+        env!("CARGO_PKG_VERSION"),
+        ": metrics on a durable log, asked as Prometheus is.\n\n",
+        "  /api/v1/query?query=up    a query\n",
+        "  /api/v1/openapi.yaml      every call there is\n",
+        "  /metrics                  how this server does\n",
+    )))
+}
+
 /// `/-/healthy`: the process answers.
 pub async fn healthy(_: Arc<App>, _: Request<Body>) -> Answer {
     Ok(plain("Varve is Healthy.\n"))

@@ -131,7 +131,7 @@ fn what_is_newer_is_named() {
 /// Bytes of a string of bits; spaces are for people.
 fn bytes(bits: &str) -> Vec<u8> {
     let mut bits: String = bits.chars().filter(|bit| !bit.is_whitespace()).collect();
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('0');
     }
     bits.as_bytes().chunks(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0'))).collect()
