@@ -390,6 +390,14 @@ impl Mixed<'_> {
             let mut pairs = self.histograms.lo + 1..self.histograms.hi;
             let overlap = |at| started::overlaps(self.told(at - 1), self.told(at).0);
             remarks.overlapping += u64::from(self.starts && pairs.any(overlap));
+            // Negative counts (of a subquery) fall below even the empty histogram that took the first one's place.
+            if let (Some(empty), Some((_, second))) = (&empty, samples.get(1)) {
+                let second = Histogram { reset_hint: ResetHint::Unknown, ..second.clone() };
+                if histogram::is_reset(&second, empty) {
+                    let told = histogram::add(&mut result, empty).ok()?;
+                    remarks.reconcile(Operation::Addition, told.reconciled);
+                }
+            }
             for (at, (_, before)) in samples.iter().enumerate().skip(1) {
                 if self.is_reset(self.histograms.lo + at + 1) && at + 1 < samples.len() {
                     let told = histogram::add(&mut result, before).ok()?;
