@@ -7,12 +7,12 @@
 //! * As many files are kept as one retention has set aside, at most [`SPARES_MAX`]: what a flush frees, the next files
 //!   need again.
 
-/// Spares of a partition at most.
-pub(crate) const SPARES_MAX: usize = 4;
+/// Spares of a partition at most: they are disk that holds nothing, also where little is written.
+pub(crate) const SPARES_MAX: usize = 2;
 
 /// The name of the file at a place.
 pub(crate) fn name(place: usize) -> &'static str {
-    const NAMES: [&str; SPARES_MAX] = ["spare", "spare-2", "spare-3", "spare-4"];
+    const NAMES: [&str; SPARES_MAX] = ["spare", "spare-2"];
     NAMES.get(place).copied().unwrap_or("spare")
 }
 
@@ -78,12 +78,12 @@ mod tests {
         let mut spares = Spares::default();
         assert_eq!(spares.take(), None);
         let places: Vec<usize> = std::iter::from_fn(|| spares.reserve()).collect();
-        assert_eq!(places, [0, 1, 2, 3]);
+        assert_eq!(places, [0, 1]);
         assert_eq!(spares.take(), None);
-        spares.ready(2);
-        assert_eq!((spares.take(), spares.take(), spares.reserve()), (Some(2), None, None));
-        spares.free(2);
-        assert_eq!(spares.reserve(), Some(2));
+        spares.ready(1);
+        assert_eq!((spares.take(), spares.take(), spares.reserve()), (Some(1), None, None));
+        spares.free(1);
+        assert_eq!(spares.reserve(), Some(1));
         spares.ready(1);
         spares.forget();
         assert_eq!((spares.take(), spares.reserve()), (None, Some(1)));
