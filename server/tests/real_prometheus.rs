@@ -3,68 +3,16 @@
 //!
 //! Runs for `VARVE_REAL_SECONDS` (default 70; the full walk is 600). Skips loudly where the programs are not
 //! installed (`apt-get install prometheus prometheus-node-exporter`).
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![expect(clippy::disallowed_methods, reason = "an end-to-end test starts processes and waits for them")]
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod house;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A child that dies with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn start(program: &str, args: &[String], log: &Path) -> Server {
-    let log = std::fs::File::create(log).unwrap();
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|e| panic!("{program}: {e}"));
-    Server(child)
-}
-
-fn status(port: u16, path: &str) -> Option<u16> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
-}
-
-fn wait_ready(port: u16, path: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while status(port, path) != Some(200) {
-        assert!(Instant::now() < deadline, "port {port} did not become ready");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn promtool(args: &[&str]) -> String {
-    let output = Command::new("promtool").args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "promtool {args:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
+use house::exchange;
+use house::real::{Prometheus, free_port, installed, run, spawn, wait_until};
 
 /// Lines in a fixed order: series begin at the margin, their points follow.
 fn blocks(answer: &str) -> Vec<String> {
@@ -111,51 +59,39 @@ const RANGE: [&str; 5] = [
 
 #[test]
 fn prometheus_and_varve_agree_on_what_prometheus_sent() {
-    for program in ["prometheus", "prometheus-node-exporter", "promtool"] {
-        if Command::new(program).arg("--version").output().is_err() {
-            eprintln!("!!! SKIPPED: {program} is not installed; see docs/testing.md");
-            return;
-        }
+    if !installed(&["prometheus", "prometheus-node-exporter", "promtool"]) {
+        return;
     }
     let seconds: u64 = std::env::var("VARVE_REAL_SECONDS").map_or(70, |s| s.parse().expect("VARVE_REAL_SECONDS"));
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let (varve, prom, node) = (free_port(), free_port(), free_port());
 
-    let _varve = start(
+    let _varve = spawn(
         env!("CARGO_BIN_EXE_varve"),
         &["serve".into(), "--data-dir".into(), at("varve"), "--listen".into(), format!("127.0.0.1:{varve}")],
         Path::new(&at("varve.log")),
     );
-    let _node = start(
+    let _node = spawn(
         "prometheus-node-exporter",
         &[format!("--web.listen-address=127.0.0.1:{node}")],
         Path::new(&at("node.log")),
     );
-    wait_ready(varve, "/-/ready");
-    std::fs::write(
-        at("prometheus.yml"),
-        format!(
-            "global: {{scrape_interval: 5s}}\n\
-             scrape_configs:\n\
-             - {{job_name: node, static_configs: [{{targets: ['127.0.0.1:{node}']}}]}}\n\
-             - {{job_name: prometheus, static_configs: [{{targets: ['127.0.0.1:{prom}']}}]}}\n\
-             - {{job_name: varve-by-prometheus, static_configs: [{{targets: ['127.0.0.1:{varve}']}}]}}\n\
-             remote_write:\n\
-             - {{url: 'http://127.0.0.1:{varve}/api/v1/write'}}\n"
-        ),
-    )
-    .unwrap();
-    let _prometheus = start(
-        "prometheus",
-        &[
-            format!("--config.file={}", at("prometheus.yml")),
-            format!("--storage.tsdb.path={}", at("prometheus")),
-            format!("--web.listen-address=127.0.0.1:{prom}"),
-        ],
-        Path::new(&at("prometheus.log")),
+    let ready = b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    wait_until("varve is ready", || {
+        std::net::TcpStream::connect(("127.0.0.1", varve)).is_ok()
+            && exchange(&format!("127.0.0.1:{varve}"), ready).status == 200
+    });
+    let config = format!(
+        "global: {{scrape_interval: 5s}}\n\
+         scrape_configs:\n\
+         - {{job_name: node, static_configs: [{{targets: ['127.0.0.1:{node}']}}]}}\n\
+         - {{job_name: prometheus, static_configs: [{{targets: ['127.0.0.1:{prom}']}}]}}\n\
+         - {{job_name: varve-by-prometheus, static_configs: [{{targets: ['127.0.0.1:{varve}']}}]}}\n\
+         remote_write:\n\
+         - {{url: 'http://127.0.0.1:{varve}/api/v1/write'}}\n"
     );
-    wait_ready(prom, "/-/ready");
+    let prometheus = Prometheus::start_at("prometheus".as_ref(), at("prometheus").as_ref(), &config, &[], prom);
     std::thread::sleep(Duration::from_secs(seconds));
 
     // Samples of the last seconds may still be on their way; and Prometheus 2 counts a sample on a window's left edge
@@ -164,16 +100,16 @@ fn prometheus_and_varve_agree_on_what_prometheus_sent() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 10;
     let end = format!("{now}.337");
     let begin = format!("{}.337", now - seconds.saturating_sub(45).clamp(7, 3600));
-    let (ours, theirs) = (format!("http://127.0.0.1:{varve}"), format!("http://127.0.0.1:{prom}"));
+    let (ours, theirs) = (format!("http://127.0.0.1:{varve}"), prometheus.url());
     let mut compared = 0;
     for (expr, range) in INSTANT.iter().map(|e| (e, false)).chain(RANGE.iter().map(|e| (e, true))) {
         // Varve also scrapes itself; what Prometheus never saw is left out by the job.
         let ask = |url: &str| {
             let answer = if range {
                 let (start, end) = (format!("--start={begin}"), format!("--end={end}"));
-                promtool(&["query", "range", &start, &end, "--step=7s", url, expr])
+                run(Command::new("promtool").args(["query", "range", &start, &end, "--step=7s", url, expr]))
             } else {
-                promtool(&["query", "instant", &format!("--time={end}"), url, expr])
+                run(Command::new("promtool").args(["query", "instant", &format!("--time={end}"), url, expr]))
             };
             let answer = blocks(&answer);
             answer

@@ -66,47 +66,13 @@ fn expected() -> Vec<String> {
     ] {
         all.push(format!("{name}() histogram"));
     }
-    for op in [
-        AggregateOp::Sum,
-        AggregateOp::Avg,
-        AggregateOp::Min,
-        AggregateOp::Max,
-        AggregateOp::Count,
-        AggregateOp::Group,
-        AggregateOp::Stddev,
-        AggregateOp::Stdvar,
-        AggregateOp::TopK,
-        AggregateOp::BottomK,
-        AggregateOp::CountValues,
-        AggregateOp::Quantile,
-        AggregateOp::LimitK,
-        AggregateOp::LimitRatio,
-    ] {
+    for &op in AggregateOp::ALL {
         all.push(format!("{} float", op.as_str()));
         if matches!(op, AggregateOp::Sum | AggregateOp::Avg | AggregateOp::LimitK | AggregateOp::LimitRatio) {
             all.push(format!("{} histogram", op.as_str()));
         }
     }
-    for op in [
-        BinaryOp::Add,
-        BinaryOp::Sub,
-        BinaryOp::Mul,
-        BinaryOp::Div,
-        BinaryOp::Mod,
-        BinaryOp::Pow,
-        BinaryOp::Atan2,
-        BinaryOp::Eq,
-        BinaryOp::Ne,
-        BinaryOp::Lt,
-        BinaryOp::Le,
-        BinaryOp::Gt,
-        BinaryOp::Ge,
-        BinaryOp::And,
-        BinaryOp::Or,
-        BinaryOp::Unless,
-        BinaryOp::TrimLower,
-        BinaryOp::TrimUpper,
-    ] {
+    for &op in BinaryOp::ALL {
         let trims = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
         if !trims {
             all.push(format!("{} float", op.as_str()));

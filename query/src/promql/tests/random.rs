@@ -146,24 +146,7 @@ impl Random {
     }
 
     fn binary(&mut self, wanted: ValueType, depth: usize) -> ExprKind {
-        let op = *self.of(&[
-            BinaryOp::Add,
-            BinaryOp::Sub,
-            BinaryOp::Mul,
-            BinaryOp::Div,
-            BinaryOp::Mod,
-            BinaryOp::Pow,
-            BinaryOp::Atan2,
-            BinaryOp::Eq,
-            BinaryOp::Ne,
-            BinaryOp::Lt,
-            BinaryOp::Ge,
-            BinaryOp::And,
-            BinaryOp::Or,
-            BinaryOp::Unless,
-            BinaryOp::TrimUpper,
-            BinaryOp::TrimLower,
-        ]);
+        let op = *self.of(BinaryOp::ALL);
         let (lhs, rhs) = match wanted {
             ValueType::Vector if op.is_set() || self.chance(2) => (ValueType::Vector, ValueType::Vector),
             ValueType::Vector if self.chance(2) => (ValueType::Scalar, ValueType::Vector),
@@ -206,22 +189,7 @@ impl Random {
     }
 
     fn aggregate(&mut self, depth: usize) -> ExprKind {
-        let op = *self.of(&[
-            AggregateOp::Sum,
-            AggregateOp::Avg,
-            AggregateOp::Min,
-            AggregateOp::Max,
-            AggregateOp::Count,
-            AggregateOp::Group,
-            AggregateOp::Stddev,
-            AggregateOp::Stdvar,
-            AggregateOp::TopK,
-            AggregateOp::BottomK,
-            AggregateOp::CountValues,
-            AggregateOp::Quantile,
-            AggregateOp::LimitK,
-            AggregateOp::LimitRatio,
-        ]);
+        let op = *self.of(AggregateOp::ALL);
         ExprKind::Aggregate(Aggregate {
             op,
             param: op.param_type().map(|t| Box::new(self.expr(t, depth))),
