@@ -39,7 +39,8 @@ pub struct ParseOptions {
     pub regexes_max: u32,
     /// Bytes of the text; at most 4 GiB.
     pub text_bytes_max: u32,
-    /// Expressions in one query, so that a text cannot become a tree that is hundreds of times its size.
+    /// Parts of one query, expressions and operators of durations, so that a text cannot become a tree that is hundreds
+    /// of times its size.
     pub nodes_max: u32,
     /// Height of the tree: nested expressions, and operators in a row.
     pub depth_max: u32,
@@ -225,13 +226,19 @@ impl<'a> Parser<'a> {
 
     /// Makes a node; fails when its tree is too high or there are too many.
     fn node(&mut self, kind: ExprKind, begin: u32, height: u32) -> Parsed<Node> {
+        self.grow(begin, height)?;
+        Ok(Node { expr: Expr { kind, span: Span { begin, end: self.last_end } }, height })
+    }
+
+    /// Counts one more part, whose tree is so high.
+    fn grow(&mut self, begin: u32, height: u32) -> Parsed<()> {
         self.check_depth(height)?;
         self.nodes += 1;
         let max = self.options.nodes_max;
         if self.nodes > max {
             return fail(begin, format!("expression is too large: at most {max} parts are allowed"));
         }
-        Ok(Node { expr: Expr { kind, span: Span { begin, end: self.last_end } }, height })
+        Ok(())
     }
 
     fn check_depth(&self, depth: u32) -> Parsed<()> {
@@ -409,7 +416,9 @@ impl<'a> Parser<'a> {
                 TokenKind::LeftBracket => node = self.range(node)?,
                 TokenKind::Keyword(Keyword::Offset) => {
                     self.advance()?;
-                    let offset = self.offset_duration()?;
+                    let (offset, height) = self.offset_duration()?;
+                    node.height = node.height.max(1 + height);
+                    self.check_depth(node.height)?;
                     set_offset(&mut node.expr, offset)?;
                 }
                 TokenKind::Keyword(Keyword::Anchored) => {
@@ -652,7 +661,8 @@ impl<'a> Parser<'a> {
     fn range(&mut self, node: Node) -> Parsed<Node> {
         let bracket = self.advance()?;
         let begin = node.expr.span.begin;
-        let range = self.range_duration("subquery or range selector", "number, duration, step(), or range()")?;
+        let (range, mut below) =
+            self.range_duration("subquery or range selector", "number, duration, step(), or range()")?;
         if self.take(TokenKind::Colon)?.is_none() {
             if self.token.kind != TokenKind::RightBracket {
                 return self.unexpected("subquery or range", "\":\" or \"]\"");
@@ -667,19 +677,21 @@ impl<'a> Parser<'a> {
             if selector.at.is_some() {
                 return fail(bracket.begin, "no @ modifiers allowed before range");
             }
-            return self.node(ExprKind::MatrixSelector { selector, range }, begin, node.height);
+            return self.node(ExprKind::MatrixSelector { selector, range }, begin, node.height.max(1 + below));
         }
         let mut step = None;
         if self.token.kind != TokenKind::RightBracket {
             const EXPECTED: &str = "number, duration, step(), range(), or \"]\"";
-            step = Some(self.range_duration("subquery selector", EXPECTED)?);
+            let (duration, height) = self.range_duration("subquery selector", EXPECTED)?;
+            step = Some(duration);
+            below = below.max(height);
         }
         if self.token.kind != TokenKind::RightBracket {
             return self.unexpected("subquery selector", "\"]\"");
         }
         self.advance()?;
         let subquery = ExprKind::Subquery { expr: Box::new(node.expr), range, step, offset: None, at: None };
-        self.node(subquery, begin, 1 + node.height)
+        self.node(subquery, begin, 1 + node.height.max(below))
     }
 
     /// What stands behind `@`.

@@ -418,11 +418,40 @@ fn depth_is_bounded_and_said() {
     }
 }
 
+/// Heights must add up: a text of parentheses, each with as long a row of operators as was allowed there, once made a
+/// tree of a hundred thousand levels, and whoever walked it overflowed the stack.
+#[test]
+fn rows_of_operators_within_nests_are_bounded() {
+    let options = ParseOptions::default();
+    let max = options.depth_max as usize;
+    let staircase = |levels: usize| {
+        let steps: String = (1..=levels).map(|level| "+1".repeat(level) + ")").collect();
+        format!("{}1{steps}", "(".repeat(levels))
+    };
+    for (open, close) in [("", ""), ("a[", "]"), ("a offset ", ""), ("a[1m:", "]"), ("a[1m:1m] offset ", "")] {
+        // Operators and parentheses of these levels, and what is around them.
+        let fits = (1..).take_while(|levels| levels * (levels + 3) / 2 + 2 <= max).last().unwrap();
+        let expr = parse(&format!("{open}{}{close}", staircase(fits)), &options).unwrap();
+        assert_eq!(print(&parsed(&print(&expr))), print(&expr));
+        for levels in [fits + 1, max - 2] {
+            let error = parse(&format!("{open}{}{close}", staircase(levels)), &options).expect_err(open).to_string();
+            assert!(error.contains("nested too deeply"), "{open}: {error}");
+        }
+    }
+    // A tree's duration stands below it.
+    let sums = "1+".repeat(max / 2) + "1";
+    let nested = |depth: usize| format!("{}a[{sums}]{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(parse(&nested(max / 2 - 3), &options).is_ok());
+    assert!(parse(&nested(max / 2 + 1), &options).unwrap_err().to_string().contains("nested too deeply"));
+}
+
 #[test]
 fn length_parts_and_regular_expressions_are_bounded() {
     let options = ParseOptions { nodes_max: 4, ..ParseOptions::default() };
     assert!(parse("sum(a + b)", &options).is_ok());
     assert!(parse("sum(a + b + c)", &options).unwrap_err().to_string().contains("at most 4 parts"));
+    assert!(parse("a[1m + 1m + 1m]", &options).is_ok());
+    assert!(parse("a[1m + 1m + 1m + 1m + 1m]", &options).unwrap_err().to_string().contains("at most 4 parts"));
     let options = ParseOptions { text_bytes_max: 10, regexes_max: 1, ..ParseOptions::default() };
     assert!(parse("a + b + c + d", &options).is_err());
     let options = ParseOptions { regexes_max: 1, ..options };
