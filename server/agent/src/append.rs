@@ -96,11 +96,17 @@ impl<'a> Appender<'a> {
     /// The label bytes of a new series; false when relabeling drops it.
     fn make_labels(&mut self, sample: &Sample<'_>) -> Result<bool, String> {
         labels_of(sample.series, sample.kind, &mut self.pairs)?;
+        // In order, so that a name's like is its neighbour and the map of labels only grows at its end.
+        self.pairs.sort_unstable();
+        let twice = self.pairs.windows(2).find_map(|pair| match pair {
+            [(name, _), (next, _)] if name == next => Some(name),
+            _ => None,
+        });
+        if let Some(name) = twice {
+            return Err(format!("label name {name:?} is not unique: invalid sample"));
+        }
         self.labels.clear();
-        for (i, (name, value)) in self.pairs.iter().enumerate() {
-            if self.pairs.iter().take(i).any(|(before, _)| before == name) {
-                return Err(format!("label name {name:?} is not unique: invalid sample"));
-            }
+        for (name, value) in &self.pairs {
             self.labels.set(name, value);
         }
         self.add_target_labels();

@@ -5,7 +5,7 @@
 //! parsed, relabeled and hashed once, when a line is new. A series is *stale* when it was tracked in the scrape before
 //! and is not in this one, under whatever text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hashbrown::HashTable;
 use varve_model::SeriesHash;
@@ -140,18 +140,22 @@ impl Cache {
         gone.dedup_by_key(|entry| entry.hash);
         // The same series may still be there, written in another way.
         if !gone.is_empty() {
+            let mut here = vec![false; gone.len()];
             for entry in self.entries.iter().filter(now) {
-                if let Ok(at) = gone.binary_search_by_key(&entry.hash, |gone| gone.hash) {
-                    gone.remove(at);
+                let at = gone.binary_search_by_key(&entry.hash, |gone| gone.hash);
+                if let Some(here) = at.ok().and_then(|at| here.get_mut(at)) {
+                    *here = true;
                 }
             }
+            let mut here = here.into_iter();
+            gone.retain(|_| here.next() == Some(false));
         }
         gone
     }
 
-    /// Whether the series was in the last scrape.
-    pub(crate) fn has(&self, hash: SeriesHash) -> bool {
-        self.entries.iter().any(|entry| entry.hash == hash && entry.tracked == self.scrape)
+    /// The series of the last scrape.
+    pub(crate) fn tracked(&self) -> HashSet<SeriesHash> {
+        self.entries.iter().filter(|entry| entry.tracked == self.scrape).map(|entry| entry.hash).collect()
     }
 
     /// Ends a scrape. After a good one what was not in it is forgotten; after a failed one nothing counts as tracked.
@@ -261,7 +265,23 @@ mod tests {
         assert_eq!(cache.len(), 1);
         // The same series in another text.
         assert!(scrape(&mut cache, &[("a ", "a")], false).is_empty());
-        assert!(cache.has(SeriesHash::of(&labels("a")).unwrap()));
+        assert_eq!(cache.tracked(), HashSet::from([SeriesHash::of(&labels("a")).unwrap()]));
+    }
+
+    #[test]
+    fn only_what_is_gone_is_stale_when_all_is_written_in_another_way() {
+        let mut cache = Cache::default();
+        let names: Vec<String> = (0..100).map(|i| format!("n{i}")).collect();
+        let again: Vec<String> = names.iter().map(|name| format!("{name} ")).collect();
+        let before: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+        let after = again.iter().zip(&names).filter(|(_, name)| !name.ends_with('7'));
+        let after: Vec<(&str, &str)> = after.map(|(key, name)| (key.as_str(), name.as_str())).collect();
+        assert!(scrape(&mut cache, &before, false).is_empty());
+        let mut stale = scrape(&mut cache, &after, false);
+        stale.sort();
+        let mut gone: Vec<Vec<u8>> = names.iter().filter(|name| name.ends_with('7')).map(|name| labels(name)).collect();
+        gone.sort();
+        assert_eq!(stale, gone);
     }
 
     #[test]
@@ -293,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_said_is_stored_when_it_changes() {
         let mut cache = Cache::default();
-        let mut say = |help: &str| {
+        fn say(cache: &mut Cache, help: &str) -> usize {
             cache.begin();
             cache.say("f", |metadata| {
                 let new = metadata.help != help;
@@ -304,8 +324,8 @@ mod tests {
             cache.take_changed(&mut out);
             cache.end(false);
             out.len()
-        };
-        assert_eq!([say("a"), say("a"), say("b")], [1, 0, 1]);
+        }
+        assert_eq!(["a", "a", "b"].map(|help| say(&mut cache, help)), [1, 0, 1]);
         assert_eq!(cache.metadata()[0].help, "b");
     }
 }

@@ -6,13 +6,14 @@
 //! a target that comes back must not find a gap, and marks what nobody else scrapes meanwhile. When the server stops,
 //! nothing is marked: it will be back.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName, HeaderValue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
-use varve_model::{Millis, WriteBatch};
+use varve_model::{Millis, SeriesHash, WriteBatch};
 use varve_protocol::scrape::{Media, read};
 
 use crate::Surroundings;
@@ -157,14 +158,15 @@ impl Loop {
         sleep(interval / 10).await;
         let mut batch = self.surroundings.sink.batch();
         let others = self.surroundings.lives.caches(&self.target);
+        let mut here: HashSet<SeriesHash> = HashSet::new();
+        for other in &others {
+            here.extend(lock(other).tracked());
+        }
         {
             let mut cache = lock(&self.cache);
             cache.begin();
             let mut stale = cache.stale(false);
-            for other in &others {
-                let other = lock(other);
-                stale.retain(|entry| !other.has(entry.hash));
-            }
+            stale.retain(|entry| !here.contains(&entry.hash));
             push_stale(&mut batch, &stale, time);
         }
         if others.is_empty() {
