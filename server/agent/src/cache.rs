@@ -212,6 +212,11 @@ impl Cache {
         }
     }
 
+    /// All that was said is to be stored again: what was taken was not.
+    pub(crate) fn say_again(&mut self) {
+        self.families.values_mut().for_each(|said| said.changed = true);
+    }
+
     /// What was said of families, in order of names.
     pub(crate) fn metadata(&self) -> Vec<Metadata> {
         let mut all: Vec<Metadata> = self.families.values().map(|said| said.metadata.clone()).collect();
@@ -326,6 +331,8 @@ mod tests {
             out.len()
         }
         assert_eq!(["a", "a", "b"].map(|help| say(&mut cache, help)), [1, 0, 1]);
+        cache.say_again();
+        assert_eq!(["b", "b"].map(|help| say(&mut cache, help)), [1, 0]);
         assert_eq!(cache.metadata()[0].help, "b");
     }
 }

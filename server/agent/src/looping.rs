@@ -228,7 +228,9 @@ impl Loop {
         let health = if scraped.failed { Health::Down } else { Health::Up };
         let duration = Duration::from_secs_f64(scraped.seconds);
         self.target.report(LastScrape { time: Some(time), duration, health, error });
-        store(&surroundings, &self.target, batch).await;
+        if !store(&surroundings, &self.target, batch).await {
+            lock(&self.cache).say_again();
+        }
     }
 
     async fn fetch(&mut self, body: &mut Vec<u8>) -> Result<String, FetchError> {
@@ -300,15 +302,17 @@ impl Loop {
     }
 }
 
-/// Hands a batch over.
-async fn store(surroundings: &Surroundings, target: &Target, batch: WriteBatch) {
-    match surroundings.sink.append(batch).await {
-        Ok(refused) => surroundings.metrics.samples_refused.add(refused),
+/// Hands a batch over; whether it was stored.
+async fn store(surroundings: &Surroundings, target: &Target, batch: WriteBatch) -> bool {
+    let stored = surroundings.sink.append(batch).await;
+    match &stored {
+        Ok(refused) => surroundings.metrics.samples_refused.add(*refused),
         Err(error) => {
             surroundings.metrics.scrapes_lost.add(1);
             tracing::warn!(target = target.url(), %error, "a scrape could not be stored");
         }
     }
+    stored.is_ok()
 }
 
 /// What a scrape came to.

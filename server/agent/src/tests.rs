@@ -1,6 +1,7 @@
 //! The whole agent on a clock that the test owns, with targets that answer what the test says.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -67,7 +68,11 @@ impl Fetch for Told {
 
 /// What was written: by series, time and value.
 #[derive(Debug, Default)]
-struct Written(Mutex<Vec<WriteBatch>>);
+struct Written {
+    batches: Mutex<Vec<WriteBatch>>,
+    /// Whether nothing can be stored.
+    full: AtomicBool,
+}
 
 impl Sink for Written {
     fn batch(&self) -> WriteBatch {
@@ -76,7 +81,10 @@ impl Sink for Written {
 
     fn append(&self, batch: WriteBatch) -> Append<'_> {
         Box::pin(async move {
-            self.0.lock().unwrap().push(batch);
+            if self.full.load(Ordering::SeqCst) {
+                return Err("disk full".to_owned());
+            }
+            self.batches.lock().unwrap().push(batch);
             Ok(0)
         })
     }
@@ -86,7 +94,7 @@ impl Written {
     /// Samples of the series with these labels: seconds since the beginning and value, `stale` for a stale marker.
     fn samples(&self, labels: &str) -> Vec<(f64, String)> {
         let mut out = Vec::new();
-        for batch in self.0.lock().unwrap().iter() {
+        for batch in self.batches.lock().unwrap().iter() {
             for series in &batch.series {
                 let found = Labels::from_label_bytes(batch.label_bytes(series)).unwrap();
                 if found.to_string() != labels {
@@ -114,13 +122,19 @@ impl Written {
         self.samples(labels).into_iter().map(|(_, value)| value).collect()
     }
 
+    /// Families whose metadata was written, as often as it was.
+    fn families(&self) -> Vec<String> {
+        let batches = self.batches.lock().unwrap();
+        batches.iter().flat_map(|batch| &batch.metadata).map(|said| said.family.clone()).collect()
+    }
+
     fn clear(&self) {
-        self.0.lock().unwrap().clear();
+        self.batches.lock().unwrap().clear();
     }
 
     fn series(&self) -> Vec<String> {
         let mut out = Vec::new();
-        for batch in self.0.lock().unwrap().iter() {
+        for batch in self.batches.lock().unwrap().iter() {
             let labels = batch.series.iter().map(|series| Labels::from_label_bytes(batch.label_bytes(series)).unwrap());
             out.extend(labels.map(|labels| labels.to_string()));
         }
@@ -208,6 +222,18 @@ async fn a_failed_scrape_is_told_and_marks_all() {
         seconds(20).await;
         assert!(written.values(&of("a", host)).contains(&"7".to_owned()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_that_could_not_be_stored_is_said_again() {
+    text("http://said/metrics", "# TYPE a counter\na 1\n");
+    let (_agent, written) = start(&one("said", ""));
+    written.full.store(true, Ordering::SeqCst);
+    seconds(21).await;
+    assert_eq!(written.families(), [""; 0]);
+    written.full.store(false, Ordering::SeqCst);
+    seconds(30).await;
+    assert_eq!(written.families(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,9 +418,9 @@ async fn a_stop_marks_nothing() {
     let (agent, written) = start(&one("stop", ""));
     seconds(11).await;
     assert!(agent.stop(Duration::from_secs(5)).await);
-    let before = written.0.lock().unwrap().len();
+    let before = written.batches.lock().unwrap().len();
     seconds(60).await;
-    assert_eq!(written.0.lock().unwrap().len(), before);
+    assert_eq!(written.batches.lock().unwrap().len(), before);
     assert_eq!(written.values(&of("a", "stop")), ["1"]);
 }
 
