@@ -79,7 +79,9 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let http_threads = threads(settings.server.http_threads, cores / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(http_threads)
-        .max_blocking_threads(settings.limits.concurrent_queries_max as usize + http_threads + 16)
+        .max_blocking_threads(
+            settings.limits.concurrent_queries_max as usize + http_threads + 16 + varve_agent::BLOCKING_THREADS,
+        )
         .thread_name("http")
         .thread_stack_size(STACK_BYTES)
         .enable_all()

@@ -18,12 +18,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::blocking::{self, Heavy};
 use crate::config::ClientConfig;
 use crate::config::client::{Credentials, Source};
 use crate::tls;
 
 /// Redirects that one request may follow.
 const REDIRECTS_MAX: usize = 10;
+/// How much smaller bodies get by gzip, roughly.
+const GZIP_RATIO: usize = 10;
 /// How servers know who asks. The part in front is what exporters look for.
 const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Varve/", env!("CARGO_PKG_VERSION"), ")");
 
@@ -78,8 +81,8 @@ impl Fetch for Client {
 pub(crate) struct Client {
     config: Arc<ClientConfig>,
     kept: Option<(Origin, SendRequest<Empty<Bytes>>)>,
-    /// Compressed bytes, reused.
-    compressed: Vec<u8>,
+    /// Size of the last compressed body. Its memory is not kept: there are as many clients as targets.
+    compressed_bytes: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,7 +106,7 @@ impl Origin {
 
 impl Client {
     pub(crate) fn new(config: Arc<ClientConfig>) -> Client {
-        Client { config, kept: None, compressed: Vec::new() }
+        Client { config, kept: None, compressed_bytes: 0 }
     }
 
     /// How it asks.
@@ -220,7 +223,7 @@ impl Client {
 
     async fn connect(&self, origin: &Origin) -> Result<SendRequest<Empty<Bytes>>, String> {
         let host = origin.host.trim_matches(['[', ']']);
-        let addresses = tokio::net::lookup_host((host, origin.port)).await;
+        let addresses = blocking::addresses(host, origin.port).await;
         let addresses = addresses.map_err(|error| format!("dial tcp: lookup {host}: {error}"))?;
         let mut last = format!("dial tcp: lookup {host}: no such host");
         let mut connected = None;
@@ -266,8 +269,13 @@ impl Client {
         let is_gzip = response.headers().get(header::CONTENT_ENCODING).is_some_and(|value| value == "gzip");
         let content_type = response.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
         let content_type = String::from_utf8_lossy(content_type.unwrap_or_default()).into_owned();
-        self.compressed.clear();
-        let raw = if is_gzip { &mut self.compressed } else { &mut *body };
+        let mut compressed = Vec::new();
+        let raw = if is_gzip {
+            compressed.reserve_exact(self.compressed_bytes);
+            &mut compressed
+        } else {
+            &mut *body
+        };
         while let Some(frame) = response.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
@@ -287,8 +295,11 @@ impl Client {
             raw.extend_from_slice(data);
         }
         if is_gzip {
-            let mut reader = MultiGzDecoder::new(self.compressed.as_slice()).take(bytes_max);
-            reader.read_to_end(body).map_err(|error| FetchError::Failed(format!("gzip: {error}")))?;
+            self.compressed_bytes = compressed.len();
+            let heavy = Heavy::of(compressed.len().saturating_mul(GZIP_RATIO)).await;
+            let mut reader = MultiGzDecoder::new(compressed.as_slice()).take(bytes_max);
+            let inflated = heavy.run(|| reader.read_to_end(body));
+            inflated.map_err(|error| FetchError::Failed(format!("gzip: {error}")))?;
             if body.len() as u64 >= bytes_max {
                 return Err(FetchError::TooLarge);
             }

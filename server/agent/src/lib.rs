@@ -13,6 +13,7 @@
 
 mod agent;
 mod append;
+mod blocking;
 mod cache;
 mod client;
 pub mod config;
@@ -40,6 +41,7 @@ use varve_model::{Millis, WriteBatch};
 use varve_vfs::Clock;
 
 pub use agent::{Agent, AgentSettings};
+pub use blocking::BLOCKING_THREADS;
 pub use pool::View;
 pub use target::{Health, LastScrape, Target};
 

@@ -18,6 +18,7 @@ use varve_protocol::scrape::{Media, read};
 
 use crate::Surroundings;
 use crate::append::{Appender, Counts, push_report, push_stale};
+use crate::blocking::Heavy;
 use crate::cache::Cache;
 use crate::client::{Fetch, FetchError};
 use crate::config::ScrapeConfig;
@@ -25,8 +26,6 @@ use crate::target::{Health, LastScrape, Target};
 
 /// A scrape this close to its place in the interval gets exactly that time.
 const TOLERANCE_MS: i64 = 2;
-/// Bodies from this size on are read with the thread's other tasks moved away.
-const HEAVY_BYTES: usize = 128 << 10;
 
 /// How a loop ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,7 +199,8 @@ impl Loop {
             Ok(content_type) => {
                 self.body_bytes = body.len().max(self.body_bytes / 2);
                 scraped.bytes = body.len() as f64;
-                heavy(body.len(), || self.take(&mut body, &content_type, time, &mut batch, &mut scraped.counts))
+                let heavy = Heavy::of(body.len()).await;
+                heavy.run(|| self.take(&mut body, &content_type, time, &mut batch, &mut scraped.counts))
             }
             Err(error) => {
                 if error == FetchError::TooLarge {
@@ -327,12 +327,6 @@ pub(crate) struct Scraped {
 
 pub(crate) fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs work that takes a while.
-fn heavy<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let many = tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread;
-    if bytes >= HEAVY_BYTES && many { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The time of a scrape: its place in the interval where the clock is close to it, so that times are evenly spaced.
