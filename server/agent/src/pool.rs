@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Surroundings;
-use crate::config::ScrapeConfig;
+use crate::config::{DiscoveryConfig, ScrapeConfig};
 use crate::discovery::{self, Source, TargetGroup};
 use crate::looping::Running;
 use crate::target::Target;
@@ -46,7 +46,7 @@ impl Pool {
         let view = Arc::new(Mutex::new(view));
         let (commands, received) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
-        let sources = start_sources(&config, &surroundings, &changed);
+        let sources = config.discovery.iter().map(|source| discovery::start(source, &surroundings, &changed)).collect();
         let worker = Worker {
             config,
             surroundings,
@@ -75,14 +75,11 @@ impl Pool {
     }
 }
 
-fn start_sources(config: &ScrapeConfig, surroundings: &Arc<Surroundings>, changed: &Arc<Notify>) -> Vec<Source> {
-    config.discovery.iter().map(|source| discovery::start(source, surroundings, changed)).collect()
-}
-
 struct Worker {
     config: Arc<ScrapeConfig>,
     surroundings: Arc<Surroundings>,
     view: Arc<Mutex<View>>,
+    /// One for each discovery of the configuration, in its order.
     sources: Vec<Source>,
     changed: Arc<Notify>,
     running: HashMap<u64, Running>,
@@ -119,11 +116,24 @@ impl Worker {
     fn reload(&mut self, config: Arc<ScrapeConfig>) {
         let reuse = self.config.reads_alike(&config) && self.restart.unwrap_or(true);
         if self.config.discovery != config.discovery {
-            self.sources = start_sources(&config, &self.surroundings, &self.changed);
+            self.replace_sources(&config.discovery);
             self.first_lists = Some(Instant::now() + FIRST_LISTS);
         }
         self.restart = Some(reuse);
         self.config = config;
+    }
+
+    /// Starts the sources that are new; those that stay keep their lists.
+    fn replace_sources(&mut self, wanted: &[DiscoveryConfig]) {
+        let before = std::mem::take(&mut self.sources);
+        let mut before: Vec<(&DiscoveryConfig, Source)> = self.config.discovery.iter().zip(before).collect();
+        for wanted in wanted {
+            let source = match before.iter().position(|(known, _)| *known == wanted) {
+                Some(at) => before.swap_remove(at).1,
+                None => discovery::start(wanted, &self.surroundings, &self.changed),
+            };
+            self.sources.push(source);
+        }
     }
 
     /// Makes targets of the lists, starts loops for new ones and ends those that are gone.

@@ -412,6 +412,28 @@ async fn another_configuration_of_a_job_goes_on_without_a_gap() {
     assert!(after.len() >= 3 && after.iter().all(|value| value == "1"), "{after:?}");
 }
 
+/// A reload that changed one discovery of a job restarted them all, so the targets of a list that could not be read at
+/// that moment were gone and marked.
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "makes the file of targets")]
+async fn a_reload_leaves_discoveries_alone_that_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.json");
+    let file = format!(", file_sd_configs: [{{files: ['{}']}}]", path.display());
+    std::fs::write(&path, r#"[{"targets": ["listed"]}]"#).unwrap();
+    text("http://listed/metrics", "a 1\n");
+    let (agent, written) = start(&one("first", &file));
+    seconds(11).await;
+    assert!(!written.values(&of("a", "listed")).is_empty());
+    std::fs::write(&path, "broken").unwrap();
+    agent.apply(config(&one("second", &file)));
+    seconds(50).await;
+    let values = written.values(&of("a", "listed"));
+    assert!(values.len() >= 5 && values.iter().all(|value| value == "1"), "{values:?}");
+    assert!(written.series().contains(&of("up", "second")));
+    assert!(agent.metrics().discovery_failures.get() > 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_marks_nothing() {
     text("http://stop/metrics", "a 1\n");

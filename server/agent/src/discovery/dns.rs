@@ -1,5 +1,6 @@
 //! `dns_sd_configs`: the targets that DNS records name.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,26 +21,47 @@ pub(super) async fn run(
     surroundings: Arc<Surroundings>,
     publisher: Publisher,
 ) {
-    let mut known: Vec<TargetGroup> =
-        names.iter().map(|name| TargetGroup { source: name.clone(), ..TargetGroup::default() }).collect();
+    let mut known = Known::default();
     let mut ticks = ticks(refresh);
     loop {
         ticks.tick().await;
         let resolver = Resolver::of_system(Path::new(RESOLV_CONF), &surroundings);
-        for (group, name) in known.iter_mut().zip(&names) {
+        for name in &names {
             let answer = match &resolver {
                 Ok(resolver) => resolver.lookup(name, kind).await,
                 Err(error) => Err(error.clone()),
             };
             match answer {
-                Ok(records) => group.targets = targets(name, port, &records),
+                Ok(records) => known.take(name, targets(name, port, &records)),
                 Err(error) => {
                     surroundings.metrics.discovery_failures.add(1);
                     tracing::error!(name, %error, "dns discovery keeps what it knew");
                 }
             }
         }
-        publisher.publish(known.clone());
+        if let Some(list) = known.list() {
+            publisher.publish(list);
+        }
+    }
+}
+
+/// The targets of each name that could be looked up.
+#[derive(Default)]
+struct Known(BTreeMap<String, Vec<LabelList>>);
+
+impl Known {
+    fn take(&mut self, name: &str, targets: Vec<LabelList>) {
+        self.0.insert(name.to_owned(), targets);
+    }
+
+    /// A list, once there is one: that no name could be looked up yet does not mean that there is no target.
+    fn list(&self) -> Option<Vec<TargetGroup>> {
+        let of = |(name, targets): (&String, &Vec<LabelList>)| TargetGroup {
+            source: name.clone(),
+            targets: targets.clone(),
+            ..TargetGroup::default()
+        };
+        (!self.0.is_empty()).then(|| self.0.iter().map(of).collect())
     }
 }
 
@@ -71,6 +93,14 @@ fn targets(name: &str, port: u64, records: &[Record]) -> Vec<LabelList> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_no_list_before_the_first_look_up_that_succeeds() {
+        let mut known = Known::default();
+        assert_eq!(known.list(), None);
+        known.take("none", Vec::new());
+        assert_eq!(known.list().unwrap().len(), 1);
+    }
 
     #[test]
     fn records_become_targets() {

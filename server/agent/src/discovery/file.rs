@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Publisher, TargetGroup, ticks};
+use crate::Surroundings;
 use crate::config::{Group, read_file};
 use crate::glob::glob;
 use crate::yaml;
@@ -16,7 +18,12 @@ const LOOK: Duration = Duration::from_secs(3);
 /// What tells that a file has changed.
 type Mark = (Option<SystemTime>, u64);
 
-pub(super) async fn run(patterns: Vec<String>, refresh: Duration, publisher: Publisher) {
+pub(super) async fn run(
+    patterns: Vec<String>,
+    refresh: Duration,
+    surroundings: Arc<Surroundings>,
+    publisher: Publisher,
+) {
     let mut files = Files::default();
     let mut ticks = ticks(LOOK.min(refresh));
     let mut read_all = tokio::time::Instant::now();
@@ -27,53 +34,87 @@ pub(super) async fn run(patterns: Vec<String>, refresh: Duration, publisher: Pub
         if all {
             read_all = now + refresh;
         }
-        let patterns = patterns.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let list = files.look(&patterns, all);
-            (files, list)
-        });
-        let Ok((returned, list)) = looked.await else { return };
-        files = returned;
-        publisher.publish(list);
+        let looked = look(files, patterns.clone(), all).await;
+        files = looked.files;
+        surroundings.metrics.discovery_failures.add(looked.failures);
+        if let Some(list) = looked.list {
+            publisher.publish(list);
+        }
     }
 }
 
+/// What a look came to.
+struct Looked {
+    files: Files,
+    failures: u64,
+    /// Everything known; `None` when that is not known.
+    list: Option<Vec<TargetGroup>>,
+}
+
+/// Looks on a thread that may wait for the disk. A look that panics costs what was remembered of the files, so that the
+/// next reads all.
+async fn look(mut files: Files, patterns: Vec<String>, all: bool) -> Looked {
+    let read = files.read;
+    let looked = tokio::task::spawn_blocking(move || {
+        let (list, failures) = files.look(&patterns, all);
+        Looked { files, failures, list: Some(list) }
+    });
+    looked.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "file discovery keeps what it knew");
+        Looked { files: Files { known: BTreeMap::new(), read }, failures: 1, list: None }
+    })
+}
+
 /// What was read of each file.
-#[derive(Default)]
-struct Files(BTreeMap<PathBuf, (Mark, Vec<TargetGroup>)>);
+struct Files {
+    known: BTreeMap<PathBuf, (Mark, Vec<TargetGroup>)>,
+    /// How a file is read; replaced in a test.
+    read: fn(&Path) -> Result<Vec<TargetGroup>, String>,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files { known: BTreeMap::new(), read }
+    }
+}
 
 impl Files {
-    /// Reads what has changed, or all; gives everything known.
-    fn look(&mut self, patterns: &[String], all: bool) -> Vec<TargetGroup> {
+    /// Reads what has changed, or all; gives everything known, and how often it failed.
+    fn look(&mut self, patterns: &[String], all: bool) -> (Vec<TargetGroup>, u64) {
+        let mut failures = 0;
         let mut found: Vec<PathBuf> = Vec::new();
         for pattern in patterns {
             match glob(pattern) {
                 Ok(paths) => found.extend(paths),
-                Err(error) => tracing::error!(pattern, %error, "file discovery cannot list files"),
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(pattern, %error, "file discovery cannot list files");
+                }
             }
         }
         found.sort();
         found.dedup();
-        self.0.retain(|path, _| found.contains(path));
+        self.known.retain(|path, _| found.contains(path));
         for path in found {
             let mark = mark(&path);
-            let known = self.0.get(&path).map(|(known, _)| *known);
+            let known = self.known.get(&path).map(|(known, _)| *known);
             if !all && known == Some(mark) {
                 continue;
             }
-            match read(&path) {
+            match (self.read)(&path) {
                 Ok(groups) => {
-                    self.0.insert(path, (mark, groups));
+                    self.known.insert(path, (mark, groups));
                 }
                 Err(error) => {
+                    failures += 1;
                     if known != Some(mark) {
                         tracing::error!(path = %path.display(), %error, "file discovery keeps what it knew of a file");
                     }
-                    self.0.entry(path).or_default().0 = mark;
+                    self.known.entry(path).or_default().0 = mark;
                 }
             }
         }
-        self.0.values().flat_map(|(_, groups)| groups.iter().cloned()).collect()
+        (self.known.values().flat_map(|(_, groups)| groups.iter().cloned()).collect(), failures)
     }
 }
 
@@ -148,22 +189,39 @@ mod tests {
         let patterns =
             [dir.path().join("*.json").display().to_string(), dir.path().join("b.yml").display().to_string()];
         let mut files = Files::default();
-        let addresses = |list: Vec<TargetGroup>| -> Vec<String> {
-            list.iter().flat_map(|group| &group.targets).map(|target| target[0].1.clone()).collect()
+        let addresses = |(list, failures): (Vec<TargetGroup>, u64)| -> (Vec<String>, u64) {
+            (list.iter().flat_map(|group| &group.targets).map(|target| target[0].1.clone()).collect(), failures)
         };
-        assert!(files.look(&patterns, true).is_empty());
+        let known = |texts: &[&str], failures| (texts.iter().map(|text| (*text).to_owned()).collect(), failures);
+        assert!(files.look(&patterns, true).0.is_empty());
         std::fs::write(&path, r#"[{"targets": ["x:1", "y:2"], "labels": {"a": "b"}}]"#).unwrap();
         std::fs::write(dir.path().join("b.yml"), "- targets: ['z:3']\n").unwrap();
-        let list = files.look(&patterns, false);
+        let (list, failures) = files.look(&patterns, false);
         assert_eq!(
             list[0].labels,
             [("a".to_owned(), "b".to_owned()), ("__meta_filepath".to_owned(), path.display().to_string())]
         );
-        assert_eq!(addresses(list), ["x:1", "y:2", "z:3"]);
+        assert_eq!(addresses((list, failures)), known(&["x:1", "y:2", "z:3"], 0));
         std::fs::write(&path, "[{]").unwrap();
-        assert_eq!(addresses(files.look(&patterns, false)), ["x:1", "y:2", "z:3"]);
+        assert_eq!(addresses(files.look(&patterns, false)), known(&["x:1", "y:2", "z:3"], 1));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(addresses(files.look(&patterns, false)), ["z:3"]);
+        assert_eq!(addresses(files.look(&patterns, false)), known(&["z:3"], 0));
+    }
+
+    /// A look that panicked took what was known with it and ended the source, without a word.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "makes the file it reads")]
+    async fn a_look_that_panics_is_told_and_the_next_reads_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        std::fs::write(&path, r#"[{"targets": ["x:1"]}]"#).unwrap();
+        let patterns = vec![path.display().to_string()];
+        let files = look(Files::default(), patterns.clone(), true).await.files;
+        let broken = Files { read: |_| panic!("broken on purpose"), ..files };
+        let looked = look(broken, patterns.clone(), true).await;
+        assert_eq!((looked.list, looked.failures), (None, 1));
+        let looked = look(Files { read, ..looked.files }, patterns, false).await;
+        assert_eq!((looked.list.unwrap().len(), looked.failures), (1, 0));
     }
 
     #[test]

@@ -93,7 +93,10 @@ pub(crate) fn start(config: &DiscoveryConfig, surroundings: &Arc<Surroundings>, 
             publisher.publish(list.collect());
             None
         }
-        DiscoveryConfig::File { files, refresh } => Some(tokio::spawn(file::run(files, refresh.into(), publisher))),
+        DiscoveryConfig::File { files, refresh } => {
+            let failures = Arc::clone(surroundings);
+            Some(tokio::spawn(file::run(files, refresh.into(), failures, publisher)))
+        }
         DiscoveryConfig::Http { url, refresh, client } => {
             let failures = Arc::clone(surroundings);
             Some(tokio::spawn(http::run(url, refresh.into(), *client, failures, publisher)))
