@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::blocking::{self, Heavy};
 use crate::config::ClientConfig;
-use crate::config::client::{Credentials, Source};
+use crate::config::client::{Credentials, Source, redacted};
 use crate::tls;
 
 /// Redirects that one request may follow.
@@ -123,7 +123,7 @@ impl Client {
         body: &mut Vec<u8>,
     ) -> Result<String, FetchError> {
         body.clear();
-        let failed = |what: String| FetchError::Failed(format!("Get {url:?}: {what}"));
+        let failed = |what: String| FetchError::Failed(format!("Get {:?}: {what}", redacted(url)));
         let mut uri: Uri = url.parse().map_err(|error| failed(format!("{error}")))?;
         let first = Origin::of(&uri).map_err(failed)?;
         for _ in 0..=REDIRECTS_MAX {

@@ -6,7 +6,21 @@ use super::fields::{Fields, Problems};
 use crate::yaml::Node;
 
 /// What the configuration shows instead of a secret.
-const SECRET: &str = "<secret>";
+pub(super) const SECRET: &str = "<secret>";
+
+/// A URL without the password in it; any other text as it is.
+pub(crate) fn redacted(url: &str) -> String {
+    let parts = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (user, host) = authority.rsplit_once('@')?;
+        let (name, _) = user.split_once(':')?;
+        let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        // The word of Prometheus: `<secret>` would have to be escaped.
+        is_scheme.then(|| format!("{scheme}://{name}:xxxxx@{host}{tail}"))
+    };
+    parts().unwrap_or_else(|| url.to_owned())
+}
 
 /// A text that stands in the configuration or in a file that is read at each use.
 #[derive(Clone, PartialEq, Eq, Debug)]

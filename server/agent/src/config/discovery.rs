@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::client::ClientConfig;
+use super::client::{ClientConfig, redacted};
 use super::duration::Duration;
 use super::fields::{Fields, Problems};
 use crate::regex::Regex;
@@ -244,7 +244,7 @@ impl DiscoveryConfig {
             DiscoveryConfig::Http { url, refresh, client } => {
                 client.print(&mut out);
                 out.push(("refresh_interval".to_owned(), Node::text(refresh.to_string())));
-                out.push(("url".to_owned(), Node::text(url)));
+                out.push(("url".to_owned(), Node::text(redacted(url))));
             }
             DiscoveryConfig::Dns { names, refresh, kind, port } => {
                 out.push(("names".to_owned(), Node::list(names.iter().map(Node::text))));

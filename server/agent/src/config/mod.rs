@@ -25,6 +25,7 @@ pub use scrape::{ScrapeConfig, ScrapeProtocol};
 use crate::glob::glob;
 use crate::regex::Regex;
 use crate::yaml::{self, Entry, Node, Value};
+use client::{SECRET, redacted};
 use fields::{Fields, Problems};
 
 /// Bytes of one configuration file.
@@ -195,7 +196,7 @@ impl Config {
         let mut out = vec![("global".to_owned(), self.global.print())];
         let section = |name: &str| {
             let entry = self.sections.iter().find(|entry| entry.key == name);
-            entry.map(|entry| (entry.key.clone(), hidden(&entry.node)))
+            entry.map(|entry| (entry.key.clone(), hidden(&entry.node, false)))
         };
         out.extend(["runtime", "alerting", "rule_files"].into_iter().filter_map(section));
         if !self.files.is_empty() {
@@ -216,29 +217,41 @@ fn scrape_configs(fields: &mut Fields<'_>, unused: &mut Vec<String>) -> Result<V
     nodes.iter().map(|node| ScrapeConfig::read(node, problems, unused)).collect()
 }
 
-/// A section as written, without what is secret in it.
-fn hidden(node: &Node) -> Node {
-    const SECRETS: [&str; 9] = [
-        "password",
-        "credentials",
-        "bearer_token",
-        "client_secret",
-        "secret_key",
-        "key",
-        "client_certificate_key",
-        "secrets",
-        "proxy_connect_header",
-    ];
+/// Fields that Prometheus and its discoveries hide, by name: a section that is not used is not understood either.
+const SECRETS: [&str; 18] = [
+    "application_credential_secret",
+    "application_secret",
+    "auth_token",
+    "bearer_token",
+    "certificate_password",
+    "client_certificate_key",
+    "client_secret",
+    "consumer_key",
+    "credentials",
+    "key",
+    "key_passphrase",
+    "password",
+    "private_key",
+    "proxy_connect_header",
+    "secret_key",
+    "secrets",
+    "service_account_key",
+    "token",
+];
+
+/// A section as written, without what is secret in it; `secret` where all of it is.
+fn hidden(node: &Node, secret: bool) -> Node {
     let value = match &node.value {
-        Value::List(nodes) => Value::List(nodes.iter().map(hidden).collect()),
+        Value::List(nodes) => Value::List(nodes.iter().map(|node| hidden(node, secret)).collect()),
         Value::Map(entries) => {
             let hide = |entry: &Entry| {
-                let node =
-                    if SECRETS.contains(&entry.key.as_str()) { Node::plain("<secret>") } else { hidden(&entry.node) };
+                let node = hidden(&entry.node, secret || SECRETS.contains(&entry.key.as_str()));
                 Entry { line: entry.line, key: entry.key.clone(), node }
             };
             Value::Map(entries.iter().map(hide).collect())
         }
+        Value::Text { .. } if secret => Node::plain(SECRET).value,
+        Value::Text { text, plain } => Value::Text { text: redacted(text), plain: *plain },
         other => other.clone(),
     };
     Node { line: node.line, value }

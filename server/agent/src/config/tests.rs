@@ -47,6 +47,45 @@ fn a_usual_file_is_read_with_its_defaults() {
     assert_eq!(again.print(), printed);
 }
 
+/// Fields of type `Secret` in Prometheus 3.14 and its client, and passwords in URLs.
+#[test]
+fn no_secret_of_an_unused_section_is_shown() {
+    let mut text = String::from(
+        "scrape_configs:\n- job_name: a\n  http_sd_configs: [{url: 'http://u:hush@sd/list'}]\n\
+         remote_write:\n- url: https://u:hush@h:1/w?a=b\n  proxy_url: http://u:so:hush@p\n\
+         \x20 proxy_connect_header: {X-Own: [hush, hush]}\n  http_headers: {X-Two: {secrets: [hush], values: [seen]}}\n\
+         \x20 basic_auth: {username: me, password: hush}\n  sigv4: {access_key: mine, secret_key: hush}\n\
+         \x20 azuread: {oauth: {client_secret: hush}, certificate: {certificate_password: hush}}\n\
+         \x20 oauth2: {client_secret: hush, client_certificate_key: hush, tls_config: {key: hush}}\n\
+         alerting:\n  alertmanagers:\n",
+    );
+    for field in [
+        "authorization: {credentials: hush}",
+        "bearer_token: hush",
+        "consul_sd_configs: [{token: hush, password: hush}]",
+        "marathon_sd_configs: [{auth_token: hush}]",
+        "oci_sd_configs: [{key_passphrase: hush}]",
+        "openstack_sd_configs: [{application_credential_secret: hush}]",
+        "ovhcloud_sd_configs: [{application_secret: hush, consumer_key: hush}]",
+        "stackit_sd_configs: [{service_account_key: hush, private_key: hush}]",
+        "static_configs: [{targets: ['am:9093'], labels: {at: 'http://u@h'}}]",
+    ] {
+        text.push_str(&format!("  - {field}\n"));
+    }
+    let printed = parse(&text).unwrap().print();
+    assert!(!printed.contains("hush"), "{printed}");
+    for part in [
+        "url: http://u:xxxxx@sd/list\n",
+        "- url: https://u:xxxxx@h:1/w?a=b\n  proxy_url: http://u:xxxxx@p\n",
+        "proxy_connect_header:\n    X-Own:\n    - <secret>\n    - <secret>\n",
+        "secrets:\n      - <secret>\n      values:\n      - seen\n",
+        "access_key: mine\n    secret_key: <secret>\n",
+        "at: http://u@h\n",
+    ] {
+        assert!(printed.contains(part), "{part}\n---\n{printed}");
+    }
+}
+
 #[test]
 fn native_histograms_ask_for_protobuf() {
     let config = parse("scrape_configs: [{job_name: a, scrape_native_histograms: true}]").unwrap();

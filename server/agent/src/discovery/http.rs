@@ -7,6 +7,7 @@ use super::file::parse_json;
 use super::{Publisher, TargetGroup, ticks};
 use crate::Surroundings;
 use crate::client::Client;
+use crate::config::client::redacted;
 use crate::config::{ClientConfig, FILE_BYTES_MAX};
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 
@@ -17,6 +18,7 @@ pub(super) async fn run(
     surroundings: Arc<Surroundings>,
     publisher: Publisher,
 ) {
+    let shown = redacted(&url);
     let mut client = Client::new(Arc::new(config));
     let mut ticks = ticks(refresh);
     loop {
@@ -24,13 +26,13 @@ pub(super) async fn run(
         let asked = tokio::time::timeout(refresh.max(Duration::from_secs(1)), ask(&mut client, &url, refresh)).await;
         let asked = asked.unwrap_or_else(|_| {
             client = Client::new(client.config());
-            Err(format!("Get {url:?}: context deadline exceeded"))
+            Err(format!("Get {shown:?}: context deadline exceeded"))
         });
         match asked {
             Ok(list) => publisher.publish(list),
             Err(error) => {
                 surroundings.metrics.discovery_failures.add(1);
-                tracing::error!(%url, %error, "http discovery keeps what it knew");
+                tracing::error!(url = shown, %error, "http discovery keeps what it knew");
             }
         }
     }
