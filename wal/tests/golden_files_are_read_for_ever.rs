@@ -170,7 +170,7 @@ fn annotated(disk: &SimVfs) -> String {
 }
 
 #[test]
-fn todays_writer_makes_the_golden_bytes_and_the_document_tells_them() {
+fn golden_bytes_are_made_by_todays_writer_and_told_by_the_document() {
     let disk = written();
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for name in NAMES {
@@ -193,7 +193,7 @@ fn todays_writer_makes_the_golden_bytes_and_the_document_tells_them() {
 }
 
 #[test]
-fn version_1_is_read() {
+fn golden_files_of_version_1_are_read() {
     let disk = SimVfs::new(1);
     disk.create_dir(Path::new(PARTITION)).unwrap();
     for name in NAMES {
@@ -221,7 +221,7 @@ fn version_1_is_read() {
 }
 
 #[test]
-fn a_newer_version_is_refused_and_not_taken_for_damage() {
+fn golden_files_of_a_newer_version_are_refused_and_not_taken_for_damage() {
     let disk = written();
     let path = Path::new(PARTITION).join("00000000000000000005.log");
     let mut header = bytes(&disk, "0/00000000000000000005.log")[..64].to_vec();
