@@ -10,6 +10,7 @@
 //! chunk buffers; per series one look-up, one lock a thousand neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -30,6 +31,10 @@ use crate::write::{Applied, Refused, Write};
 
 /// Bytes of a record at which the next begins, roughly.
 const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a histogram in a record, at most: its layout and the columns that each has.
+const HISTOGRAM_BYTES: usize = 128;
+/// Bytes of a bucket, span or bound in a record, at most.
+const HISTOGRAM_PART_BYTES: usize = 12;
 /// Frozen heads that may wait for their flush; with more the live head grows on, up to the limit of all heads.
 const FROZEN_MAX: usize = 2;
 /// Log files that a replay may have read before the head is flushed soon: each life begins one, and they stay until a
@@ -112,11 +117,21 @@ impl Bounds {
     }
 }
 
+/// A record that is full.
+struct Record {
+    rows: Rows,
+    /// The writes of the turn that have a part in it.
+    writes: Range<usize>,
+}
+
 /// A turn on its way: records that are full, and the one that grows.
 #[derive(Default)]
 struct Turn {
-    full: Vec<Rows>,
+    full: Vec<Record>,
     rows: Rows,
+    /// The write that is gathered, and those with a part in `rows`.
+    write: usize,
+    writes: Range<usize>,
     bytes: usize,
     /// Series with histograms in `rows`: a float of one that comes later needs the next record, for in a record
     /// histograms are the later ones.
@@ -160,20 +175,26 @@ impl Shard {
     }
 
     /// Stores the writes: log, ONE sync for all, apply, visible. One answer per write, in order. When the log fails all
-    /// of them fail: none is applied, though after a crash any of them may turn out to be in the log.
+    /// of them fail: none is applied, though after a crash any of them may turn out to be in the log. What the log
+    /// cannot take because of its size fails the write that it is of, and no other.
     pub fn turn(&mut self, writes: &[Write], now: Millis) -> Vec<std::result::Result<Applied, Error>> {
         if let Err(error) = self.inner.check_head_bytes() {
             return self.fail(writes, &error);
         }
         let mut turn = Turn { rows: self.spare.pop().unwrap_or_default(), ..Turn::default() };
         let mut answers: Vec<std::result::Result<Applied, Error>> = Vec::with_capacity(writes.len());
-        for write in writes {
+        for (index, write) in writes.iter().enumerate() {
+            turn.write = index;
             answers.push(Ok(self.gather(write, now, &mut turn)));
         }
         self.seal(&mut turn);
-        let logged = self.log(&turn.full, now);
+        let logged = self.log(&mut turn.full, now);
         let result = match logged {
-            Ok(()) => {
+            Ok(refused) => {
+                for (writes, error) in refused {
+                    let answers = answers.get_mut(writes).unwrap_or_default();
+                    answers.iter_mut().for_each(|answer| *answer = Err(error.again()));
+                }
                 self.apply(&turn.full, now);
                 let applied = answers.iter().flatten();
                 let (accepted, refused) = applied.fold((0, 0), |(accepted, refused), applied| {
@@ -196,7 +217,7 @@ impl Shard {
         };
         turn.rows.clear();
         self.spare.push(turn.rows);
-        for mut rows in turn.full {
+        for Record { mut rows, .. } in turn.full {
             rows.clear();
             self.spare.push(rows);
         }
@@ -350,6 +371,10 @@ impl Shard {
             if !turn.histograms.is_empty() && !series.samples.is_empty() && turn.histograms.contains(&id) {
                 self.seal(turn);
             }
+            if turn.rows.is_empty() {
+                turn.writes.start = turn.write;
+            }
+            turn.writes.end = turn.write + 1;
             turn.bytes += labels + 16;
             let (from, to) = (series.samples.start as usize, series.samples.end as usize);
             let times = batch.times.get(from..to).unwrap_or_default();
@@ -358,12 +383,17 @@ impl Shard {
             self.gather_floats(index, id, (times, values, starts), bounds, turn, &mut applied);
             let (from, to) = (series.histograms.start as usize, series.histograms.end as usize);
             for (at, (time, histogram)) in batch.histograms.get(from..to).unwrap_or_default().iter().enumerate() {
-                let refused = bounds.refuse(*time).or_else(|| contradicts(histogram));
-                if let Some(reason) = refused {
+                let too_large = histogram.parts() > self.inner.limits.histogram_buckets_max as usize;
+                let too_large = too_large.then_some(RefusalReason::HistogramTooLarge);
+                if let Some(reason) = bounds.refuse(*time).or(too_large).or_else(|| contradicts(histogram)) {
                     refuse(&mut applied.refused, index, reason);
                     continue;
                 }
-                turn.bytes += 128 + 8 * (histogram.positive.len() + histogram.negative.len());
+                let bytes = HISTOGRAM_BYTES + HISTOGRAM_PART_BYTES * histogram.parts();
+                if turn.bytes > 0 && turn.bytes + bytes > RECORD_BYTES_MAX {
+                    self.seal(turn);
+                }
+                turn.bytes += bytes;
                 turn.rows.histograms.push((id, *time, histogram.clone()));
                 turn.rows.set_histogram_start(sound_start(*time, batch.histogram_start(from + at)));
                 turn.histograms.insert(id);
@@ -472,8 +502,10 @@ impl Shard {
             let mut next = self.spare.pop().unwrap_or_default();
             next.clear();
             next.tenant = tenant;
-            turn.full.push(std::mem::replace(&mut turn.rows, next));
+            let rows = std::mem::replace(&mut turn.rows, next);
+            turn.full.push(Record { rows, writes: turn.writes.clone() });
         }
+        turn.writes.start = turn.write;
     }
 
     #[inline]
@@ -544,14 +576,16 @@ impl Shard {
         tenant
     }
 
-    /// Makes records durable: appends them all, then one sync.
-    fn log(&mut self, records: &[Rows], now: Millis) -> Result<()> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut bytes = 0;
-        for rows in records {
-            self.encode(rows)?;
+    /// Makes records durable: appends them all, then one sync. Those that are too large for the log are taken out; gives
+    /// the writes that they are of, and why.
+    fn log(&mut self, records: &mut Vec<Record>, now: Millis) -> Result<Vec<(Range<usize>, Error)>> {
+        let (mut bytes, mut refused) = (0, Vec::new());
+        for record in std::mem::take(records) {
+            let rows = &record.rows;
+            if let Some(too_large) = self.encode(rows)? {
+                refused.push((record.writes, too_large));
+                continue;
+            }
             let header = RecordHeader {
                 tenant: rows.tenant.0,
                 kind: KIND_METRICS,
@@ -561,22 +595,34 @@ impl Shard {
             };
             self.writer.append(&header, &self.payload)?;
             bytes += self.payload.len() as u64;
+            records.push(record);
+        }
+        if records.is_empty() {
+            return Ok(refused);
         }
         let Offset(next) = self.writer.sync()?;
         self.next = next;
         count(&self.figures.log_bytes_appended, bytes);
         count(&self.figures.syncs, 1);
-        Ok(())
+        Ok(refused)
     }
 
-    /// Encodes a record for the log file that it will be in: when that turns out to be a new one, once more.
-    fn encode(&mut self, rows: &Rows) -> Result<()> {
+    /// Encodes a record for the log file that it will be in: when that turns out to be a new one, once more. Gives why
+    /// the log cannot take a record of its size, after which its group goes on without it.
+    fn encode(&mut self, rows: &Rows) -> Result<Option<Error>> {
         self.encoder.encode(rows, &mut self.table, &mut self.payload);
         // The second time the file is new, so nothing is declared and the payload is the longest it can be.
         for _ in 0..3 {
+            let (max, got) = (self.writer.payload_bytes_max(), self.payload.len() as u64);
+            if got > max {
+                // What it declared is not in the log.
+                self.encoder.forget();
+                let limit = "bytes of one record of the log";
+                return Ok(Some(Error::Limit { limit, max, got, setting: "log.batch_bytes_max" }));
+            }
             let file = self.writer.prepare(self.payload.len())?;
             if self.file == Some(file) {
-                return Ok(());
+                return Ok(None);
             }
             self.file = Some(file);
             self.encoder.reset();
@@ -586,10 +632,10 @@ impl Shard {
     }
 
     /// Applies durable records in their order.
-    fn apply(&mut self, records: &[Rows], now: Millis) {
-        records.iter().for_each(|rows| self.unhide(rows));
+    fn apply(&mut self, records: &[Record], now: Millis) {
+        records.iter().for_each(|record| self.unhide(&record.rows));
         self.show_new();
-        for rows in records {
+        for Record { rows, .. } in records {
             let counts = self.live.apply(rows, now);
             self.inner.add_head_bytes(counts.bytes);
             count(&self.figures.samples_late, counts.late);

@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use varve_engine::{Applied, DeletionSpec, Engine, EngineSettings, Error, Recovery, Shard, Write, check, dump, route};
+use varve_engine::{
+    Applied, DeletionSpec, Engine, EngineSettings, Error, Recovery, Refused, Shard, Write, check, dump, route,
+};
+use varve_model::histogram::Span;
 use varve_model::write::{Metadata, MetricType};
 use varve_model::{
-    Column, Labels, Limits, MatchOp, Matcher, Millis, RefusalReason, TenantId, TenantName, TimeRange, WriteBatch,
+    Column, Histogram, Labels, Limits, MatchOp, Matcher, Millis, RefusalReason, TenantId, TenantName, TimeRange,
+    WriteBatch,
 };
 use varve_vfs::sim::{SimClock, SimVfs};
 use varve_vfs::{Env, Nanos};
-use varve_wal::TopicName;
+use varve_wal::{From, PartitionId, TopicName};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -173,6 +177,96 @@ fn a_refused_sample_never_fails_its_neighbours() {
     let open = house.open();
     assert_eq!(open.read(tenant, "up"), [(START - 31 * DAY, 1.0), (START, 1.0)]);
     assert_eq!(open.read(tenant, "fourth"), []);
+}
+
+/// A histogram of `buckets` custom buckets, one span and as many bounds.
+fn wide(buckets: usize) -> Histogram {
+    Histogram {
+        schema: -53,
+        count: buckets as f64,
+        positive_spans: vec![Span { offset: 0, length: buckets as u32 }],
+        positive: vec![1.0; buckets],
+        custom_bounds: (0..buckets).map(|bound| bound as f64).collect(),
+        ..Histogram::default()
+    }
+}
+
+#[test]
+fn a_histogram_beyond_the_limit_is_refused_alone() {
+    let mut house = House::new();
+    house.limits.histogram_buckets_max = 21;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let mut batch = WriteBatch::default();
+    batch.push_series(UP.iter().copied());
+    for (at, buckets) in [10, 11, 3].into_iter().enumerate() {
+        batch.push_histogram(START + at as i64, wide(buckets));
+    }
+    let answers = open.try_write(tenant, batch);
+    let [Ok(applied)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(applied.accepted, 2);
+    assert_eq!(applied.refused, [Refused { series: 0, samples: 1, reason: RefusalReason::HistogramTooLarge }]);
+}
+
+#[test]
+fn histograms_of_one_series_are_divided_among_records() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let mut batch = WriteBatch::default();
+    batch.push_series(UP.iter().copied());
+    for at in 0..24 {
+        batch.push_histogram(START + at, wide(30_000));
+    }
+    let answers = open.try_write(tenant, batch);
+    assert!(matches!(&answers[..], [Ok(applied)] if applied.accepted == 24), "{answers:?}");
+    open.shards[0].idle(START).unwrap();
+    let log = open.engine.log();
+    let mut cursor = log.cursor(&TopicName::new("metrics").unwrap(), PartitionId(0), From::Beginning).unwrap();
+    let mut records = Vec::new();
+    while let Some(batch) = cursor.next().unwrap() {
+        records.push(batch.payload.len());
+    }
+    assert!(records.len() > 1 && records.iter().all(|bytes| *bytes <= 4 << 20), "{records:?}");
+}
+
+#[test]
+fn what_the_log_cannot_take_fails_its_own_write_and_no_other() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    house.limits.label_value_bytes_max = u32::MAX;
+    let mut open = house.open();
+    let tenants = [open.tenant("a"), open.tenant("a"), open.tenant("b")];
+    let long = "x".repeat(65 << 20);
+    for round in 0..2 {
+        let time = START + round;
+        let writes: Vec<Write> = tenants
+            .iter()
+            .zip(["small", &long, "small"])
+            .map(|(&tenant, value)| {
+                let mut batch = WriteBatch::default();
+                for name in ["up", "down"] {
+                    batch.push_series([("__name__", name), ("value", value)].into_iter());
+                    batch.push_sample(time, 1.0);
+                }
+                Write { tenant, batch: Arc::new(batch), series: vec![0, 1] }
+            })
+            .collect();
+        let answers = open.shards[0].turn(&writes, START);
+        let [Ok(first), Err(Error::Limit { setting: "log.batch_bytes_max", .. }), Ok(last)] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!((first.accepted, last.accepted), (2, 2));
+        assert_eq!(open.shards[0].turn(&writes[..1], START).len(), 1);
+    }
+    drop(open);
+    let open = house.open();
+    assert_eq!(open.recovery.reports, Vec::<String>::new());
+    for tenant in [tenants[0], tenants[2]] {
+        assert_eq!(open.read(tenant, "up"), [(START, 1.0), (START + 1, 1.0)]);
+        assert_eq!(open.read(tenant, "down"), [(START, 1.0), (START + 1, 1.0)]);
+    }
 }
 
 #[test]

@@ -66,7 +66,7 @@ struct RouteCount {
     micros: Counter,
 }
 
-const REASONS: [RefusalReason; 11] = [
+const REASONS: [RefusalReason; 12] = [
     RefusalReason::InvalidLabels,
     RefusalReason::NoName,
     RefusalReason::TooManyLabels,
@@ -76,6 +76,7 @@ const REASONS: [RefusalReason; 11] = [
     RefusalReason::TooFarInFuture,
     RefusalReason::TooOld,
     RefusalReason::InvalidHistogram,
+    RefusalReason::HistogramTooLarge,
     RefusalReason::TooManyExemplars,
     RefusalReason::ExemplarLabelsTooLong,
 ];
@@ -91,6 +92,7 @@ fn reason_word(reason: RefusalReason) -> &'static str {
         RefusalReason::TooFarInFuture => "too_far_in_future",
         RefusalReason::TooOld => "too_old",
         RefusalReason::InvalidHistogram => "invalid_histogram",
+        RefusalReason::HistogramTooLarge => "histogram_too_large",
         RefusalReason::TooManyExemplars => "too_many_exemplars",
         RefusalReason::ExemplarLabelsTooLong => "exemplar_labels_too_long",
     }

@@ -69,6 +69,11 @@ impl PartitionWriter {
         Offset(self.partition.high())
     }
 
+    /// Bytes of the largest payload that a batch can have.
+    pub fn payload_bytes_max(&self) -> u64 {
+        self.shared.settings.batch_bytes_max
+    }
+
     /// Bytes that wait for the next sync.
     pub fn buffered_bytes(&self) -> usize {
         self.buffer.len()

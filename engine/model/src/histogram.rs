@@ -54,3 +54,19 @@ pub struct Histogram {
     /// Upper bounds of custom buckets (schema -53 only), ascending.
     pub custom_bounds: Vec<f64>,
 }
+
+// Every part takes as many bytes.
+const _: () = assert!(size_of::<Span>() == size_of::<f64>());
+
+impl Histogram {
+    /// Its buckets, spans and bounds: what its size grows with.
+    pub fn parts(&self) -> usize {
+        let spans = self.positive_spans.len() + self.negative_spans.len();
+        spans + self.positive.len() + self.negative.len() + self.custom_bounds.len()
+    }
+
+    /// Bytes it takes in memory, itself included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Histogram>() + size_of::<f64>() * self.parts()
+    }
+}

@@ -18,6 +18,8 @@ pub struct Limits {
     pub label_name_bytes_max: u32,
     /// Bytes of a label value.
     pub label_value_bytes_max: u32,
+    /// Buckets, spans and custom bounds of one histogram together.
+    pub histogram_buckets_max: u32,
     /// Live series of one tenant.
     pub series_per_tenant_max: u64,
     /// Live series in all.
@@ -81,6 +83,7 @@ impl Default for Limits {
             labels_per_series_max: 64,
             label_name_bytes_max: 1024,
             label_value_bytes_max: 4096,
+            histogram_buckets_max: 65_536,
             series_per_tenant_max: 2_000_000,
             series_max: 5_000_000,
             tenants_max: 10_000,
@@ -132,6 +135,8 @@ pub enum RefusalReason {
     TooOld,
     /// A histogram that contradicts itself.
     InvalidHistogram,
+    /// A histogram with more buckets, spans and bounds than `histogram_buckets_max`.
+    HistogramTooLarge,
     /// An exemplar beyond `exemplars_per_series_max` or `exemplars_per_tenant_max`: it may be sent again after the next
     /// flush.
     TooManyExemplars,

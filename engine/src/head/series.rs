@@ -104,9 +104,7 @@ const _: () = assert!(size_of::<Series>() <= 88);
 
 /// Rough bytes of a histogram in memory.
 fn histogram_bytes(histogram: &Histogram) -> i64 {
-    let floats = histogram.positive.len() + histogram.negative.len() + histogram.custom_bounds.len();
-    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    (size_of::<(Millis, Histogram)>() + 8 * (floats + spans)) as i64
+    (size_of::<Millis>() + histogram.bytes()) as i64
 }
 
 impl Series {

@@ -55,7 +55,5 @@ pub fn grow(histogram: &mut Histogram, more: &Histogram) -> bool {
 
 /// Bytes that a histogram takes in memory.
 pub(crate) fn bytes(histogram: &Histogram) -> u64 {
-    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    let counts = histogram.positive.len() + histogram.negative.len() + histogram.custom_bounds.len();
-    (size_of::<Histogram>() + 8 * (spans + counts)) as u64
+    histogram.bytes() as u64
 }

@@ -236,6 +236,7 @@ settings! {
     labels_per_series_max: Count = "Labels of one series; a series with more is refused, its neighbours are stored.";
     label_name_bytes_max: Bytes = "Bytes of a label name; a series with a longer one is refused.";
     label_value_bytes_max: Bytes = "Bytes of a label value; a series with a longer one is refused.";
+    histogram_buckets_max: Count = "Buckets, spans and custom bounds of one native histogram together; a larger one is refused, its neighbours are stored.";
     series_per_tenant_max: Count = "Live series of one tenant; new ones beyond it are refused.";
     series_max: Count = "Live series of all tenants; new ones beyond it are refused.";
     tenants_max: Count = "Tenants.";

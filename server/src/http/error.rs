@@ -231,12 +231,14 @@ impl From<varve_protocol::Error> for ApiError {
 }
 
 /// How a limit of the engine is answered. What passes by itself is 503, which every sender of samples tries again (a
-/// 429 makes some drop them); what needs a decision is 429; a query's limit is 422, the rest 400.
+/// 429 makes some drop them); what needs a decision is 429; what is too large by itself is 413, a query's limit 422, the
+/// rest 400.
 fn limit_status(setting: &str) -> (StatusCode, ErrorType) {
-    match setting {
+    match setting.strip_prefix("limits.").unwrap_or(setting) {
         "head_bytes_max" => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Unavailable),
         "series_max" | "series_per_tenant_max" | "tenants_max" => (StatusCode::TOO_MANY_REQUESTS, ErrorType::TooMany),
-        _ if setting.starts_with("query_") => (StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution),
+        "log.batch_bytes_max" => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::BadData),
+        setting if setting.starts_with("query_") => (StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution),
         _ => (StatusCode::BAD_REQUEST, ErrorType::BadData),
     }
 }
@@ -270,9 +272,14 @@ mod tests {
         assert!(error.text().contains("query_samples_max"));
         assert_eq!(ApiError::from(varve_query::Error::Parse("x".into())).status(), 400);
         assert_eq!(ApiError::from(varve_query::Error::Timeout("x")).status(), 503);
-        let full = varve_engine::Error::Limit { limit: "head bytes", max: 1, got: 2, setting: "head_bytes_max" };
-        let response = ApiError::from(full).response();
-        assert_eq!(response.status(), 503);
-        assert!(response.headers().contains_key(header::RETRY_AFTER));
+        let engine = |setting| ApiError::from(varve_engine::Error::Limit { limit: "x", max: 1, got: 2, setting });
+        // The engine names a setting with its section.
+        for setting in ["head_bytes_max", "limits.head_bytes_max"] {
+            let response = engine(setting).response();
+            assert_eq!(response.status(), 503);
+            assert!(response.headers().contains_key(header::RETRY_AFTER));
+        }
+        let statuses = ["limits.tenants_max", "limits.query_series_max", "log.batch_bytes_max", "limits.deletions_max"];
+        assert_eq!(statuses.map(|setting| engine(setting).status()), [429, 422, 413, 400]);
     }
 }

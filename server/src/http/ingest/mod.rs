@@ -203,6 +203,11 @@ pub fn reason_text(reason: RefusalReason, limits: &Limits) -> String {
         }
         RefusalReason::TooOld => "timestamp older than the retention keeps (setting `retention_ms`)".to_owned(),
         RefusalReason::InvalidHistogram => "histogram that contradicts itself".to_owned(),
+        RefusalReason::HistogramTooLarge => beyond(
+            "buckets, spans and bounds of a histogram",
+            limits.histogram_buckets_max.to_string(),
+            "histogram_buckets_max",
+        ),
         RefusalReason::TooManyExemplars => format!(
             "exemplars beyond {} of the series or {} of the tenant before the next flush (settings \
              `exemplars_per_series_max`, `exemplars_per_tenant_max`)",
