@@ -105,7 +105,7 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
     let store = app.store()?;
     let mut outcome = Outcome::default();
     let batch = Arc::new(batch);
-    let bytes = (batch.bytes.len() + batch.samples() * 16) as u64;
+    let bytes = batch.memory_bytes() as u64;
     let mut pending = Vec::with_capacity(store.shards.len());
     for (queue, series) in store.shards.iter().zip(route(&batch, store.engine.partitions())) {
         if series.is_empty() {

@@ -214,6 +214,13 @@ impl WriteBatch {
     pub fn samples(&self) -> usize {
         self.times.len() + self.histograms.len()
     }
+
+    /// Bytes that its labels and samples take in memory. O(histograms).
+    pub fn memory_bytes(&self) -> usize {
+        let floats = self.times.len() * (size_of::<Millis>() + size_of::<f64>());
+        let histograms = self.histograms.iter().map(|(_, histogram)| size_of::<Millis>() + histogram.bytes());
+        self.bytes.len() + floats + histograms.sum::<usize>()
+    }
 }
 
 /// Sets the last of `len` start timestamps; none is kept as long as all are 0.
@@ -231,6 +238,17 @@ fn set_last(starts: &mut Vec<Millis>, len: usize, start: Millis) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_buckets_of_histograms_count_as_memory() {
+        let mut batch = WriteBatch::default();
+        batch.push_series([("__name__", "m")].into_iter());
+        batch.push_sample(10, 1.0);
+        let before = batch.memory_bytes();
+        assert!(before >= 16 + batch.bytes.len());
+        batch.push_histogram(20, Histogram { positive: vec![1.0; 1_000_000], ..Histogram::default() });
+        assert!(batch.memory_bytes() >= before + 8_000_000);
+    }
 
     #[test]
     fn start_timestamps_stand_beside_their_samples() {
