@@ -4,7 +4,8 @@
 mod house;
 
 use house::{House, batch, compress, directory, now_ms, start};
-use varve_model::WriteBatch;
+use varve_model::histogram::Span;
+use varve_model::{Histogram, WriteBatch};
 use varve_protocol::remote_write::{encode_v1, encode_v2};
 
 const V2: (&str, &str) = ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
@@ -43,7 +44,7 @@ fn remote_write_2_stores_and_counts_what_it_wrote() {
     sent.set_start(now - 5000);
     sent.push_exemplar([("trace_id", "x")].into_iter(), now, 2.0);
     sent.push_series([("__name__", "h")].into_iter());
-    sent.push_histogram(now, varve_model::Histogram { sum: 1.0, is_float: true, ..Default::default() });
+    sent.push_histogram(now, Histogram { sum: 1.0, is_float: true, ..Default::default() });
     for encoding in ["snappy", "zstd"] {
         let body = body_v2(&sent);
         let body = if encoding == "snappy" { compress(&body) } else { zstd::stream::encode_all(&body[..], 1).unwrap() };
@@ -256,4 +257,48 @@ fn hostile_lines_are_refused() {
     refused(&house, "/write", &[], bomb.as_bytes(), 413);
     refused(&house, "/write", &[], format!("m,t={} v=1", "x".repeat(100_000)).as_bytes(), 400);
     assert_eq!(house.request("POST", "/write", &[], b"").status, 204);
+}
+
+#[test]
+fn what_is_too_large_is_refused_by_name_and_its_neighbours_are_stored() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-histogram-buckets-max", "10", "--limit-labels-per-series-max", "3"]);
+    let now = now_ms();
+    let mut sent = WriteBatch::default();
+    for (name, buckets) in [("large", 11), ("small", 4)] {
+        sent.push_series([("__name__", name)].into_iter());
+        sent.push_histogram(
+            now,
+            Histogram {
+                count: f64::from(buckets),
+                positive_spans: vec![Span { offset: 0, length: buckets }],
+                positive: vec![1.0; buckets as usize],
+                ..Histogram::default()
+            },
+        );
+    }
+    let answer = house.write(&sent);
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().1.contains("1 of 2 samples refused"), "{}", answer.error().1);
+    assert!(answer.error().1.contains("`histogram_buckets_max`"), "{}", answer.error().1);
+    let found = house.query("count({__name__=~\"large|small\"})", now);
+    assert_eq!(found["result"][0]["value"][1], "1", "{found}");
+
+    let import = |labels: &str| house.request("POST", &format!("/api/v1/import/prometheus?{labels}"), &[], b"x 1\n");
+    assert_eq!(import("a=1&b=2").status, 204);
+    let many = import("a=1&b=2&c=3&d=4");
+    assert_eq!(many.status, 400);
+    assert!(many.error().1.contains("`labels_per_series_max`"), "{}", many.error().1);
+}
+
+#[test]
+fn full_heads_are_answered_503_so_that_senders_try_again() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-head-bytes-max", "1", "--partitions", "1"]);
+    let now = now_ms();
+    let sent = batch(&[(&[("__name__", "up")], &[(now, 1.0)])]);
+    assert_eq!(house.write(&sent).status, 204);
+    let answer = house.write(&sent);
+    assert_eq!((answer.status, answer.error().0.as_str()), (503, "unavailable"));
+    assert_eq!(header(&answer, "retry-after"), "1");
 }

@@ -9,6 +9,7 @@ use varve_protocol::exposition::{Format, decode};
 
 use super::{Encoding, answer, inflate, take};
 use crate::app::App;
+use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::{Answer, request};
 
@@ -18,6 +19,13 @@ pub async fn exposition(app: Arc<App>, request: Request<Body>) -> Answer {
     let params = Params::parse(request.uri().query().unwrap_or_default().as_bytes())?;
     let labels: Vec<(String, String)> =
         params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let (max, got) = (app.settings.limits.labels_per_series_max as usize, labels.len());
+    if got > max {
+        return Err(ApiError::bad_data(format!(
+            "{got} parameters, each a label of every series; the limit is {max} labels, raise `labels_per_series_max` \
+             to allow more"
+        )));
+    }
     let now = app.now();
     let format = Format::of(&request::media_type(request.headers()));
     let read = |app: &App, body: &[u8], batch: &mut WriteBatch| {
