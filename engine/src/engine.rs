@@ -63,8 +63,6 @@ pub(crate) struct Inner {
     manifest: Mutex<Store>,
     registries: Vec<Arc<Registry>>,
     figures: Vec<Arc<Figures>>,
-    /// Bytes of all heads, frozen ones included.
-    head_bytes: AtomicU64,
     flush_requests: AtomicU64,
     next_segment: AtomicU64,
     pub(crate) quarantined: AtomicU64,
@@ -147,7 +145,6 @@ impl Inner {
             manifest: Mutex::new(parts.manifest),
             registries: (0..partitions).map(|_| Arc::default()).collect(),
             figures: (0..partitions).map(|_| Arc::default()).collect(),
-            head_bytes: AtomicU64::new(0),
             flush_requests: AtomicU64::new(0),
             next_segment: AtomicU64::new(parts.next_segment),
             quarantined: AtomicU64::new(parts.quarantined),
@@ -181,17 +178,9 @@ impl Inner {
         self.state.load().shards.get(partition as usize).map_or(0, |heads| heads.frozen.len())
     }
 
-    pub(crate) fn add_head_bytes(&self, bytes: i64) {
-        if bytes >= 0 {
-            self.head_bytes.fetch_add(bytes.unsigned_abs(), Ordering::Relaxed);
-        } else {
-            self.head_bytes.fetch_sub(bytes.unsigned_abs(), Ordering::Relaxed);
-        }
-    }
-
-    /// Refuses writes while the heads are full: flushes are behind.
+    /// Refuses writes while the heads are full: flushes are behind. O(heads), a few a shard.
     pub(crate) fn check_head_bytes(&self) -> Result<()> {
-        let (max, got) = (self.limits.head_bytes_max, self.head_bytes.load(Ordering::Relaxed));
+        let (max, got) = (self.limits.head_bytes_max, self.state.load().head_bytes());
         if got > max {
             return Err(Error::Limit { limit: "bytes of heads", max, got, setting: "limits.head_bytes_max" });
         }

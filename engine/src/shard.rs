@@ -270,13 +270,11 @@ impl Shard {
         let state = self.inner.state.load();
         let Some(heads) = state.shards.get(self.partition as usize) else { return };
         let known = self.registry.select(deletion.tenant, &deletion.spec.matchers);
-        let mut freed = 0;
         for head in heads.all() {
             for (id, _) in known.iter().filter(|(_, known)| known.born <= head.epoch) {
-                freed += head.remove(*id, deletion.spec.range);
+                head.remove(*id, deletion.spec.range);
             }
         }
-        self.inner.add_head_bytes(-freed);
         // Heads that only an old snapshot holds count too: its reader still finds the series.
         let held: Vec<Arc<Head>> =
             self.older.iter().filter_map(Weak::upgrade).chain([Arc::clone(&self.live)]).collect();
@@ -637,7 +635,6 @@ impl Shard {
         self.show_new();
         for Record { rows, .. } in records {
             let counts = self.live.apply(rows, now);
-            self.inner.add_head_bytes(counts.bytes);
             count(&self.figures.samples_late, counts.late);
             if counts.newest != Millis::MIN {
                 self.tenant(rows.tenant).saw(counts.newest);
@@ -789,7 +786,6 @@ impl Shard {
                 self.unhide(&rows);
                 self.show_new();
                 let counts = self.live.apply(&rows, now);
-                self.inner.add_head_bytes(counts.bytes);
                 if counts.newest != Millis::MIN {
                     tenant.saw(counts.newest);
                 }

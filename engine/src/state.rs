@@ -112,6 +112,14 @@ pub(crate) struct State {
     pub(crate) shards: Vec<Heads>,
 }
 
+impl State {
+    /// Bytes of memory of all heads, frozen ones included. Each head keeps its own account and there is no second one:
+    /// a flush that takes a head out while a deletion empties it cannot take its bytes off twice.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        self.shards.iter().flat_map(Heads::all).map(|head| head.bytes()).sum()
+    }
+}
+
 /// The published state.
 #[derive(Debug)]
 pub(crate) struct Published {

@@ -39,8 +39,6 @@ const TOUCH: usize = 16;
 pub(crate) struct Counts {
     /// Samples that did not ascend in their series.
     pub(crate) late: u64,
-    /// Growth in bytes of memory; negative when late samples were compacted.
-    pub(crate) bytes: i64,
     /// Newest sample; `i64::MIN` when there was none.
     pub(crate) newest: Millis,
 }
@@ -111,6 +109,8 @@ impl Head {
     /// Adds rows behind all that was applied before; where a time was there already the row wins. Owner only.
     pub(crate) fn apply(&self, rows: &Rows, now: Millis) -> Counts {
         let mut counts = Counts { newest: Millis::MIN, ..Counts::default() };
+        // Growth in memory; negative when late samples were compacted.
+        let mut grown = 0;
         let (mut min, mut max) = (Millis::MAX, Millis::MIN);
         for &time in &rows.times {
             min = min.min(time);
@@ -127,7 +127,7 @@ impl Head {
             for some in own.chunks(TOUCH) {
                 touch(&stripe, some);
                 for entry in some {
-                    let series = slot(&mut stripe, entry.series, &mut counts.bytes);
+                    let series = slot(&mut stripe, entry.series, &mut grown);
                     let count = (entry.count as usize).min(rest.0.len()).min(rest.1.len());
                     let (times, times_after) = rest.0.split_at(count);
                     let (values, values_after) = rest.1.split_at(count);
@@ -135,7 +135,7 @@ impl Head {
                     rest = (times_after, values_after, starts_after);
                     let (late, bytes) = series.push_floats(times, values, starts);
                     counts.late += late;
-                    counts.bytes += bytes;
+                    grown += bytes;
                 }
             }
             entries = others;
@@ -145,17 +145,17 @@ impl Head {
             max = max.max(*time);
             let stripe = self.stripe_to_write(*id as usize / STRIPE_SERIES);
             let mut stripe = stripe.lock();
-            let series = slot(&mut stripe, *id, &mut counts.bytes);
+            let series = slot(&mut stripe, *id, &mut grown);
             let start = rows.histogram_starts.get(at).copied().unwrap_or(0);
             let (late, bytes) = series.push_histogram(*time, histogram, start);
             counts.late += u64::from(late);
-            counts.bytes += bytes;
+            grown += bytes;
         }
         for exemplar in &rows.exemplars {
             // What the shard logged is well-formed.
             let Ok(labels) = Labels::from_label_bytes(&exemplar.labels) else { continue };
             let exemplar_of = Exemplar { labels, time: exemplar.time, value: exemplar.value };
-            counts.bytes += self.exemplars.insert(rows.tenant, exemplar.series, exemplar_of).unwrap_or(0);
+            grown += self.exemplars.insert(rows.tenant, exemplar.series, exemplar_of).unwrap_or(0);
         }
         if rows.samples() > 0 {
             self.min_time.fetch_min(min, Ordering::Relaxed);
@@ -165,14 +165,14 @@ impl Head {
         }
         if !rows.is_empty() {
             self.begun.fetch_min(now, Ordering::Relaxed);
-            let bytes = self.bytes().saturating_add_signed(counts.bytes);
+            let bytes = self.bytes().saturating_add_signed(grown);
             self.bytes.store(bytes, Ordering::Relaxed);
         }
         counts
     }
 
-    /// Removes the samples and exemplars of a series in `range`; returns the bytes of memory that this frees.
-    pub(crate) fn remove(&self, id: u32, range: TimeRange) -> i64 {
+    /// Removes the samples and exemplars of a series in `range`.
+    pub(crate) fn remove(&self, id: u32, range: TimeRange) {
         let mut freed = self.exemplars.remove(id, range);
         if let Some(stripe) = self.stripe(id as usize / STRIPE_SERIES)
             && let Some(series) = stripe.lock().get_mut(id as usize % STRIPE_SERIES)
@@ -181,7 +181,6 @@ impl Head {
         }
         let bytes = self.bytes().saturating_add_signed(-freed);
         self.bytes.store(bytes, Ordering::Relaxed);
-        freed
     }
 
     /// Whether a series has neither samples nor exemplars.

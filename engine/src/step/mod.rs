@@ -201,7 +201,6 @@ impl Done {
             let _ = inner.env.vfs.remove(&live.path);
         }
         if let Some(frozen) = &change.flushed {
-            inner.add_head_bytes(-(frozen.head.bytes() as i64));
             inner.release_log(partition, frozen.end, claim.now);
         }
         let work = &inner.work;
