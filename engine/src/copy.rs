@@ -8,7 +8,8 @@
 //! Invariants:
 //! * One version is copied: compaction and retention meanwhile change nothing, for open files outlive their names.
 //! * The manifest names segments when all are there and synced.
-//! * In the copy offsets go on behind all that the original has seen, so a deletion never hides what is written there.
+//! * In the copy offsets go on behind all that its segments and deletions know of: a deletion of the original never hides
+//!   what is written there, and one that is made there hides in each segment.
 
 use std::io;
 use std::path::Path;
@@ -70,10 +71,7 @@ pub(crate) fn run(inner: &Inner, dir: &Path) -> Result<Copied> {
     edits.splice(0..0, tenants);
     open::make(&log, &topic, &settings, &mut manifest, now)?;
     for partition in 0..inner.partitions {
-        let own = version.deletions.iter().filter(|deletion| deletion.partition == partition);
-        let behind = own.map(|deletion| deletion.offset.saturating_add(1));
-        let applied = version.applied.get(&partition).copied();
-        let offset = behind.chain(applied).max().unwrap_or(0);
+        let offset = version.end(partition);
         log.begin_at(&topic, PartitionId(partition), Offset(offset))?;
         edits.push(Edit::Applied { partition, offset });
     }

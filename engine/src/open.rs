@@ -292,13 +292,15 @@ fn open_segment(
 /// Makes the shards and reads back what is not in segments, partitions side by side.
 fn replay(inner: &Arc<Inner>, now: Millis, recovery: &mut Recovery) -> Result<Vec<Shard>> {
     let mut shards = Vec::new();
-    for (partition, heads) in inner.state.load().shards.iter().enumerate() {
+    let state = inner.state.load();
+    for (partition, heads) in state.shards.iter().enumerate() {
         let partition = partition as u32;
         let (id, first) = (PartitionId(partition), Offset(heads.live.first));
         inner.log.set_internal_position(CONSUMER, &inner.topic, id, first)?;
-        if inner.log.high_water(&inner.topic, id) < first {
-            // The log has lost what segments have: its offsets go on behind them.
-            inner.log.advance(&inner.topic, id, first)?;
+        let end = Offset(state.version.end(partition));
+        if inner.log.high_water(&inner.topic, id) < end {
+            // The log has lost what segments have or have been cleaned of: its offsets go on behind that.
+            inner.log.advance(&inner.topic, id, end)?;
         }
         let writer = inner.log.writer(&inner.topic, id)?;
         shards.push(Shard::new(Arc::clone(inner), partition, writer, Arc::clone(&heads.live)));

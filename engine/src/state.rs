@@ -87,6 +87,17 @@ impl Version {
     pub(crate) fn of(&self, partition: u32) -> impl Iterator<Item = &Arc<LiveSegment>> {
         self.segments.iter().filter(move |live| live.entry.partition == partition)
     }
+
+    /// The offset behind all that the segments and deletions of a partition know of. The log goes on there at the
+    /// lowest: a deletion below a segment's `clean` would hide nothing in it, a sample below a deletion would be hidden.
+    pub(crate) fn end(&self, partition: u32) -> u64 {
+        let applied = self.applied.get(&partition).copied();
+        let unreadable = self.unreadable.iter().filter(|entry| entry.partition == partition);
+        let clean = self.of(partition).map(|live| &live.entry).chain(unreadable).map(|entry| entry.clean);
+        let deletions = self.deletions.iter().filter(|deletion| deletion.partition == partition);
+        let behind = deletions.map(|deletion| deletion.offset.saturating_add(1));
+        applied.into_iter().chain(clean).chain(behind).max().unwrap_or(0)
+    }
 }
 
 /// One shard's heads.

@@ -685,17 +685,27 @@ fn a_copy_is_a_data_directory_of_its_own() {
     let copied = open.engine.copy_to(dir).unwrap();
     assert_eq!((copied.samples, copied.segments), (3, open.engine.status().segments));
     assert!(open.engine.copy_to(dir).is_err(), "a directory with something in it is not overwritten");
+    let again = Path::new("/copies/two");
+    // With empty heads, and a segment that has been cleaned of the newest record of the log.
+    open.write(tenant, &[(DOWN, START + 2, 4.0)]);
+    open.flush();
+    open.delete(tenant, vec![equals("__name__", "down")], TimeRange { min: START, max: START + 1 }).unwrap();
+    open.engine.clean_tombstones();
+    open.work();
+    assert_eq!(open.engine.deletions(), 0);
+    open.engine.copy_to(again).unwrap();
     // The copy does not depend on the original.
     open.write(tenant, &[(UP, START, 9.0)]);
     open.flush();
     drop(open);
     assert_eq!(check(&house.env, dir).unwrap(), []);
-    let open_copy = || {
+    let open_one = |dir: &Path| {
         let (engine, shards, recovery) =
             Engine::open(house.env.clone(), dir, house.settings.clone(), house.limits.clone()).unwrap();
         assert_eq!(recovery.reports, Vec::<String>::new());
         Open { engine, shards, recovery, clock: house.clock.clone(), env: house.env.clone() }
     };
+    let open_copy = || open_one(dir);
     let mut copy = open_copy();
     assert_eq!(copy.tenant("a"), tenant);
     assert_eq!(copy.engine.metadata(tenant), [metadata]);
@@ -709,6 +719,39 @@ fn a_copy_is_a_data_directory_of_its_own() {
     copy.engine.clean_tombstones();
     copy.work();
     assert_eq!(copy.read(tenant, "up"), [(START - 30 * HOUR, 1.0), (START, 5.0)]);
+    // What is deleted first of all in a copy is hidden, also where segments have been cleaned.
+    let mut copy = open_one(again);
+    assert_eq!(copy.read(tenant, "down"), [(START + 2, 4.0)]);
+    copy.delete(tenant, vec![equals("__name__", "down")], TimeRange::ALL).unwrap();
+    assert_eq!(copy.read(tenant, "down"), []);
+}
+
+/// The end of a log is damaged, and with it the record of a deletion that a segment has been cleaned of: the next
+/// deletion got the same offset, and the segment took it for the one that it had been cleaned of.
+#[test]
+fn a_deletion_hides_after_one_before_it_was_lost() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    open.write(tenant, &[(UP, START, 1.0), (DOWN, START, 2.0)]);
+    open.flush();
+    open.delete(tenant, vec![equals("__name__", "down")], TimeRange::ALL).unwrap();
+    open.engine.clean_tombstones();
+    open.work();
+    assert_eq!(open.engine.deletions(), 0);
+    drop(open);
+    // The record of the deletion is the last with a name in it.
+    for (path, bytes) in house.disk.files().into_iter().filter(|(path, _)| path.to_string_lossy().contains("metrics/"))
+    {
+        if let Some(at) = bytes.windows(8).rposition(|bytes| bytes == b"__name__") {
+            house.disk.flip(&path, at as u64, 1);
+        }
+    }
+    let mut open = house.open();
+    assert_eq!(open.read(tenant, "up"), [(START, 1.0)]);
+    open.delete(tenant, vec![equals("__name__", "up")], TimeRange::ALL).unwrap();
+    assert_eq!(open.read(tenant, "up"), []);
 }
 
 #[test]
