@@ -83,6 +83,16 @@ impl Version {
         own.filter(|deletion| !needed(deletion)).map(|deletion| deletion.offset).collect()
     }
 
+    /// The segments that this one is laid over: of its partition, before it in offsets, with times that it has too. Those
+    /// that could not be read count, for they may be readable at the next start.
+    pub(crate) fn under(&self, over: &SegmentEntry) -> impl Iterator<Item = &SegmentEntry> {
+        let before = move |entry: &&SegmentEntry| {
+            let place = |entry: &SegmentEntry| (entry.first, entry.end, entry.range.min, entry.id);
+            entry.partition == over.partition && place(entry) < place(over) && entry.range.overlaps(&over.range)
+        };
+        self.segments.iter().map(|live| &live.entry).chain(&self.unreadable).filter(before)
+    }
+
     /// The live segments of a partition, in order of offsets: later ones win.
     pub(crate) fn of(&self, partition: u32) -> impl Iterator<Item = &Arc<LiveSegment>> {
         self.segments.iter().filter(move |live| live.entry.partition == partition)

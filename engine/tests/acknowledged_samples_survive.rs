@@ -88,6 +88,8 @@ struct World {
     disk: SimVfs,
     model: Model,
     settings: EngineSettings,
+    /// By tenant the time before which retention may have removed samples: it never falls.
+    horizons: BTreeMap<u32, i64>,
     /// What was done last, for the message of a failure.
     story: Vec<String>,
 }
@@ -119,7 +121,8 @@ impl World {
         };
         let clock = SimClock::new(Nanos(START * 1_000_000));
         let disk = SimVfs::new(seed);
-        World { seed, random, clock, disk, model: Model::default(), settings, story: Vec::new() }
+        let (model, horizons) = (Model::default(), BTreeMap::new());
+        World { seed, random, clock, disk, model, settings, horizons, story: Vec::new() }
     }
 
     fn tell(&mut self, what: String) {
@@ -151,7 +154,10 @@ impl World {
         match self.random.below(10) {
             0..6 => now - self.random.below(60) as i64 * 1000,
             6 => now + self.random.below(500) as i64 * 1000,
-            _ if self.settings.retention_ms > 0 => now - self.random.below(4 * HOUR as u64 / 1000) as i64 * 1000,
+            // Few times, so that many are written again when the first value is in a segment.
+            _ if self.settings.retention_ms > 0 => {
+                (now - self.random.below(4 * HOUR as u64) as i64) / (10 * MINUTE) * (10 * MINUTE)
+            }
             7 | 8 => now - self.random.below(3 * HOUR as u64 / 1000) as i64 * 1000,
             _ => now - self.random.below(40 * HOUR as u64 / 60_000) as i64 * MINUTE,
         }
@@ -334,19 +340,21 @@ impl World {
     }
 
     /// Compares a tenant's series with the model. In one life only what was acknowledged is seen; in the next what was
-    /// not may be there too, and what is seen then counts from then on.
+    /// not may be there too, and what is seen then counts from then on. What is past its age may be gone, but an older
+    /// value never takes its place.
     fn compare(&mut self, life: &Life, reborn: bool) {
         let snapshot = life.engine.snapshot();
         let retention = self.settings.retention_ms;
         let status = life.engine.status();
         let mut seen: BTreeMap<Key, BTreeMap<i64, Value>> = BTreeMap::new();
-        let mut horizons: BTreeMap<u32, i64> = BTreeMap::new();
         for tenant in &status.tenants {
             let name: u32 = tenant.name.as_str().trim_start_matches("tenant-").parse().unwrap();
             if retention > 0
                 && let Some(newest) = tenant.newest
             {
-                horizons.insert(name, newest.min(now(&self.clock)) - retention);
+                let horizon = newest.min(now(&self.clock)) - retention;
+                let known = self.horizons.entry(name).or_insert(horizon);
+                *known = horizon.max(*known);
             }
             let selection = snapshot.select(tenant.id, &[], TimeRange::ALL, 1000).unwrap();
             let mut column = Column::default();
@@ -380,14 +388,14 @@ impl World {
         let mut model = std::mem::take(&mut self.model.series);
         for (key, times) in &mut model {
             let own = seen.remove(key).unwrap_or_default();
-            let horizon = horizons.get(&key.0).copied().unwrap_or(i64::MIN);
-            times.retain(|time, _| *time >= horizon);
+            let horizon = self.horizons.get(&key.0).copied().unwrap_or(i64::MIN);
             for (time, writes) in times.iter_mut() {
                 let found = own.get(time).copied();
                 let last = writes.iter().rposition(|(_, acknowledged)| *acknowledged);
                 let certain = last.and_then(|at| writes[at].0.found());
                 let after = writes.iter().skip(last.map_or(0, |at| at + 1)).map(|(value, _)| value.found());
-                let fits = found == certain || (reborn && after.clone().any(|value| found == value));
+                let old = *time < horizon && found.is_none();
+                let fits = old || found == certain || (reborn && after.clone().any(|value| found == value));
                 self.check(fits, &format!("{key:?} at {time}: found {found:?}, written {writes:?}, reborn {reborn}"));
                 if reborn {
                     writes.clear();
@@ -395,14 +403,14 @@ impl World {
                 }
             }
             times.retain(|_, writes| !writes.is_empty());
-            let invented = own.keys().find(|time| **time >= horizon && !times.contains_key(time));
+            let invented = own.keys().find(|time| !times.contains_key(time));
             self.check(invented.is_none(), &format!("{key:?}: a sample at {invented:?} that nobody wrote"));
         }
         self.check(seen.values().all(BTreeMap::is_empty), "a series that nobody wrote");
         self.model.series = model;
         for tenant in &status.tenants {
             let name: u32 = tenant.name.as_str().trim_start_matches("tenant-").parse().unwrap();
-            self.compare_exemplars(&snapshot, tenant.id, name, horizons.get(&name).copied(), reborn);
+            self.compare_exemplars(&snapshot, tenant.id, name, self.horizons.get(&name).copied(), reborn);
         }
     }
 
@@ -496,7 +504,9 @@ impl World {
                 16 => self.delete(&mut life),
                 17 => life.engine.clean_tombstones(),
                 8 => {
-                    let by = Duration::from_secs(1 + self.random.below(5000));
+                    // Where samples age, enough for some to do so.
+                    let most = if self.settings.retention_ms > 0 { 4 * 3600 } else { 5000 };
+                    let by = Duration::from_secs(1 + self.random.below(most));
                     self.tell(format!("{by:?} pass"));
                     self.clock.advance(by);
                 }

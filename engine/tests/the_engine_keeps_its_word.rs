@@ -333,6 +333,67 @@ fn retention_by_bytes_removes_the_oldest() {
     assert_eq!(kept.last().unwrap().0, START - HOUR);
 }
 
+/// Two hours of samples, many and incompressible; then a small correction of the first minute, in a segment of its own.
+fn corrected(house: &House) -> (Open, TenantId) {
+    house.clock.advance(Duration::from_millis(20 * DAY as u64));
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let samples: Vec<Sample<'_>> = (0..1400).map(|i| (UP, START + i * 5_000, (i as f64 + 2.0).sqrt())).collect();
+    assert_eq!(open.write(tenant, &samples).0, 1400);
+    open.flush();
+    open.write(tenant, &[(UP, START, -1.0), (UP, START + 5_000, -1.0)]);
+    open.flush();
+    assert_eq!(open.engine.status().segments, 2);
+    (open, tenant)
+}
+
+/// What is still there of the corrected minute: once it was corrected, an older value is a wrong answer.
+#[track_caller]
+fn never_the_old_values(open: &Open, tenant: TenantId) -> usize {
+    let found = open.read(tenant, "up");
+    let minute: Vec<_> = found.iter().filter(|(time, _)| *time <= START + 5_000).collect();
+    assert!(minute.iter().all(|(_, value)| *value == -1.0), "{minute:?}");
+    minute.len()
+}
+
+/// The correction was past its age hours before the segment under it, and went alone: the values that it had overwritten
+/// came back.
+#[test]
+fn expiry_never_brings_back_what_was_overwritten() {
+    let mut house = House::new();
+    house.settings.retention_ms = 10 * DAY;
+    house.settings.partitions = 1;
+    let (mut open, tenant) = corrected(&house);
+    open.write(tenant, &[(UP, START + 10 * DAY + HOUR, 1.0)]);
+    open.flush();
+    assert_eq!(never_the_old_values(&open, tenant), 2);
+    // Nor does a merge of the correction with a later one leave out its old samples.
+    open.write(tenant, &[(UP, START + HOUR + 50 * 60_000, -2.0)]);
+    open.flush();
+    let compactions = open.engine.status().steps.iter().find(|(name, _)| *name == "compact").map(|(_, count)| *count);
+    assert_eq!((compactions, open.engine.status().segments), (Some(1), 3));
+    assert_eq!(never_the_old_values(&open, tenant), 2);
+    drop(open);
+    let mut open = house.open();
+    open.write(tenant, &[(UP, START + 10 * DAY + 3 * HOUR, 1.0)]);
+    open.flush();
+    assert_eq!(open.read(tenant, "up").len(), 2, "all of the pile goes together");
+}
+
+#[test]
+fn expiry_by_bytes_never_brings_back_what_was_overwritten() {
+    let mut house = House::new();
+    house.settings.retention_ms = 0;
+    house.settings.partitions = 1;
+    let (open, tenant) = corrected(&house);
+    house.settings.retention_bytes = open.engine.status().segment_bytes - 1;
+    drop(open);
+    let mut open = house.open();
+    open.work();
+    assert_eq!(open.engine.status().segments, 1);
+    never_the_old_values(&open, tenant);
+}
+
 #[test]
 fn the_later_write_wins_in_head_log_and_segments() {
     let mut house = House::new();

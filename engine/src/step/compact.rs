@@ -202,9 +202,13 @@ fn write(env: &Env, claim: &Claim, compaction: &Compaction, version: &Version, i
     };
     let path = Layout(&inner.dir).tmp().join(segment_name(id));
     let target = Target { path, header, range: TimeRange::ALL };
+    // What overwrites samples of a segment that stays may not go before them, however old it is.
+    let stays = |entry: &&SegmentEntry| entries().all(|source| source.id != entry.id);
+    let under = entries().flat_map(|source| version.under(source)).filter(stays);
+    let free = under.map(|entry| entry.range.min).min().unwrap_or(Millis::MAX);
     let cut = |tenant: TenantId| {
         let horizon = inner.tenants.get(tenant).horizon(claim.now, inner.settings.retention_ms);
-        horizon.unwrap_or(Millis::MIN)
+        horizon.unwrap_or(Millis::MIN).min(free)
     };
     let mut merged = merge_without(env, &sources, &hidden, &cut, &[target])?;
     Ok(merged.segments.pop().flatten())
