@@ -7,6 +7,8 @@
 //!           f64 value, varint label bytes, these
 //! ```
 //! Series ascend by (tenant, labels) through all blocks, a series' exemplars by time, value, labels; none occurs twice.
+//! A series with more than a block takes goes on at the begin of the next, in an entry of its own: so a block has no more
+//! than its 64 KiB and the labels of one series and one exemplar, however many segments were merged.
 //! Exemplars are few: a question reads the blocks of the segment through, and blocks are compressed as tables are.
 
 use varve_model::{Exemplar, Labels, Matcher, TenantId, TimeRange};
@@ -20,10 +22,12 @@ use crate::index::varint::{Input, put, put_signed};
 const BLOCK_SERIES: usize = 1024;
 /// Bytes of a payload at which its block is closed.
 const BLOCK_BYTES: usize = 64 << 10;
+/// Bytes of an exemplar beside its labels, at most.
+const EXEMPLAR_BYTES: usize = 10 + 8 + 5;
 /// Label bytes of one series: bounds what a reader allocates.
 const LABEL_BYTES_MAX: usize = 16 << 20;
 
-/// Exemplars of one series.
+/// Exemplars of one series, or a part of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
     pub(crate) tenant: TenantId,
@@ -49,7 +53,8 @@ impl Rows {
         self.series >= BLOCK_SERIES || self.bytes.len() >= BLOCK_BYTES
     }
 
-    pub(super) fn push(&mut self, tenant: TenantId, labels: &Labels, exemplars: &[Exemplar]) {
+    /// Adds a series with as many of its exemplars as the block takes, one at least; returns how many.
+    pub(super) fn push(&mut self, tenant: TenantId, labels: &Labels, exemplars: &[Exemplar]) -> usize {
         let label_bytes = labels.as_label_bytes();
         let shared = label_bytes.iter().zip(&self.before).take_while(|(a, b)| a == b).count();
         let out = &mut self.bytes;
@@ -59,9 +64,16 @@ impl Rows {
         out.extend_from_slice(label_bytes.get(shared..).unwrap_or_default());
         self.before.clear();
         self.before.extend_from_slice(label_bytes);
-        put(out, exemplars.len() as u64);
+        let mut bytes = out.len();
+        let room = |exemplar: &&Exemplar| {
+            let room = bytes < BLOCK_BYTES;
+            bytes += exemplar.labels.as_label_bytes().len() + EXEMPLAR_BYTES;
+            room
+        };
+        let count = exemplars.iter().take_while(room).count().max(exemplars.len().min(1));
+        put(out, count as u64);
         let mut time = 0i64;
-        for exemplar in exemplars {
+        for exemplar in exemplars.iter().take(count) {
             put_signed(out, exemplar.time.wrapping_sub(time));
             time = exemplar.time;
             out.extend_from_slice(&exemplar.value.to_le_bytes());
@@ -69,6 +81,7 @@ impl Rows {
             out.extend_from_slice(exemplar.labels.as_label_bytes());
         }
         self.series += 1;
+        count
     }
 
     /// Appends the payload and begins a new block.
@@ -124,7 +137,7 @@ fn labels(bytes: &[u8]) -> Result<Labels, Malformed> {
 
 impl Segment {
     /// The exemplars of a tenant in `range` whose series satisfies all matchers of one of the `selectors`; `found` gets
-    /// one series after the other, by labels.
+    /// one series after the other, by labels, one with many in parts.
     pub(crate) fn exemplars(
         &self,
         tenant: TenantId,

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use varve_model::histogram::Span;
-use varve_model::{Column, Histogram, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TimeRange};
+use varve_model::{Column, Exemplar, Histogram, Labels, MatchOp, Matcher, STALE_NAN_BITS, TenantId, TimeRange};
 use varve_vfs::Env;
 
+use super::exemplars::Entry;
+use super::layout::Section;
 use super::*;
 use crate::error::Error;
 use crate::index::MemoryIndex;
+use crate::step::merge::{Target, merge};
 
 /// What a segment should hold.
 type Model = BTreeMap<(TenantId, Labels), BTreeMap<i64, Sample>>;
@@ -394,6 +397,46 @@ fn damage_in_one_block_leaves_the_rest_served() {
     }
     assert!(refused > 10 && refused * 3 < served, "{refused} refused, {served} served");
     assert_eq!(segment.verify().len(), 1);
+}
+
+/// A compaction once wrote all exemplars of a series into one block, however many; of more than a reader takes none could
+/// be read again.
+#[test]
+fn a_series_with_many_exemplars_goes_on_in_the_next_block() {
+    let labels = |name: &str| Labels::from([("__name__", name)]);
+    let exemplar =
+        |time: i64| Exemplar { labels: Labels::from([("trace_id", "x".repeat(100).as_str())]), time, value: 1.0 };
+    let (dir, env) = (tempfile::tempdir().unwrap(), Env::os());
+    let open = |path: &Path| Arc::new(Segment::open(&env, path, BlockCache::new(1 << 20)).unwrap());
+    let write = |name: &str, times: std::ops::Range<i64>| {
+        let path = dir.path().join(name);
+        let mut writer = SegmentWriter::create(&env, &path, header()).unwrap();
+        writer.add_exemplars(TenantId(1), &labels("a"), &[exemplar(7)]).unwrap();
+        let many: Vec<Exemplar> = times.map(exemplar).collect();
+        writer.add_exemplars(TenantId(1), &labels("b"), &many).unwrap();
+        writer.add_exemplars(TenantId(1), &labels("c"), &[exemplar(7)]).unwrap();
+        writer.finish().unwrap();
+        open(&path)
+    };
+    let check = |segment: &Segment, times: std::ops::Range<i64>| {
+        assert_eq!(segment.verify(), vec![]);
+        let blocks = segment.directory.blocks(Section::Exemplars);
+        assert!(blocks.len() > 2);
+        assert!(blocks.iter().all(|block| segment.load(*block).unwrap().len() < 65 << 10));
+        let mut found: BTreeMap<Labels, Vec<i64>> = BTreeMap::new();
+        let mut add = |entry: Entry| {
+            let times = entry.exemplars.iter().map(|exemplar| exemplar.time);
+            found.entry(entry.labels).or_default().extend(times);
+        };
+        segment.exemplars(TenantId(1), &[vec![]], TimeRange::ALL, &mut add).unwrap();
+        let expected = [("a", vec![7]), ("b", times.collect()), ("c", vec![7])];
+        assert_eq!(found, expected.into_iter().map(|(name, times)| (labels(name), times)).collect());
+    };
+    let sources = [write("first", 0..2000), write("second", 1500..3000)];
+    check(&sources[0], 0..2000);
+    let target = Target { path: dir.path().join("merged"), header: header(), range: TimeRange::ALL };
+    merge(&env, &sources, &|_| i64::MIN, std::slice::from_ref(&target)).unwrap();
+    check(&open(&target.path), 0..3000);
 }
 
 #[test]

@@ -3,8 +3,11 @@
 //! Blocks tile the file; every checksum holds; every table decodes; every series' labels are sorted and ascend; every
 //! chunk decodes to the count of its time column; every term leads to the series that carry it, no more, no fewer.
 
+use std::cmp::Ordering;
+
 use varve_model::{Column, Labels, TenantId, TimeRange};
 
+use super::exemplars::Entry;
 use super::layout::{HEADER_BYTES, Section};
 use super::meta::{EMPTY, ExemplarMeta, join};
 use super::reader::{ReadScratch, Segment};
@@ -113,7 +116,7 @@ impl Segment {
     /// Compares the exemplars with what the directory says of them.
     fn verify_exemplars(&self) -> crate::Result<()> {
         let mut found: Vec<ExemplarMeta> = Vec::new();
-        let mut before: Option<(TenantId, Labels)> = None;
+        let mut before: Option<Entry> = None;
         let wrong = |at: u64, what: &str| self.damaged(at, what);
         for (index, block) in self.directory.blocks(Section::Exemplars).iter().enumerate() {
             let entries = self.exemplar_block(index)?.unwrap_or_default();
@@ -121,8 +124,17 @@ impl Segment {
                 return Err(wrong(block.at, "block has another count than the directory says"));
             }
             for entry in entries {
-                let key = (entry.tenant, entry.labels);
-                if before.as_ref().is_some_and(|before| *before >= key) || entry.exemplars.is_empty() {
+                // The same series again is where the entry before left off.
+                let behind = |before: &Entry| {
+                    let ends = before.exemplars.last().zip(entry.exemplars.first());
+                    let goes_on = ends.is_some_and(|(last, first)| last.order(first).is_lt());
+                    match (before.tenant, &before.labels).cmp(&(entry.tenant, &entry.labels)) {
+                        Ordering::Less => true,
+                        Ordering::Equal => goes_on,
+                        Ordering::Greater => false,
+                    }
+                };
+                if !before.as_ref().is_none_or(behind) || entry.exemplars.is_empty() {
                     return Err(wrong(block.at, "series of exemplars are out of order or empty"));
                 }
                 let range = entry.exemplars.iter().map(|exemplar| TimeRange { min: exemplar.time, max: exemplar.time });
@@ -135,7 +147,7 @@ impl Segment {
                     }
                     _ => found.push(ExemplarMeta { tenant: entry.tenant, exemplars: count, range }),
                 }
-                before = Some(key);
+                before = Some(entry);
             }
         }
         if found == self.meta().exemplars {

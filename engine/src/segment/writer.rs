@@ -18,7 +18,8 @@ use zstd::bulk::Compressor;
 
 use super::directory::Directory;
 use super::layout::{
-    BLOCK_BYTES, DIRECTORY_ID, Encoding, HEADER_BYTES, Section, encode_block, encode_header, encode_trailer,
+    BLOCK_BYTES, DIRECTORY_ID, Encoding, HEADER_BYTES, PAYLOAD_BYTES_MAX, Section, encode_block, encode_header,
+    encode_trailer,
 };
 use super::meta::{EMPTY, ExemplarMeta, SegmentHeader, SegmentMeta, TenantMeta, join};
 
@@ -65,6 +66,8 @@ impl Output {
 
     /// Appends a block of `units` units to a section; tables are compressed when that saves a tenth.
     fn block(&mut self, section: Section, units: u64, payload: &[u8]) -> Result<()> {
+        // Readers refuse more, compressed or not.
+        assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a block of {} bytes of {}", payload.len(), section.name());
         let at = self.position();
         let begin = self.buffer.len();
         let table = !section.is_bytes();
@@ -274,8 +277,15 @@ impl SegmentWriter {
             }
         }
         self.last_exemplars = labels.clone();
-        self.exemplars.push(tenant, labels, exemplars);
-        if self.exemplars.is_full() { self.flush_exemplars() } else { Ok(()) }
+        let mut rest = exemplars;
+        while !rest.is_empty() {
+            let taken = self.exemplars.push(tenant, labels, rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            if self.exemplars.is_full() || !rest.is_empty() {
+                self.flush_exemplars()?;
+            }
+        }
+        Ok(())
     }
 
     /// Series added so far.

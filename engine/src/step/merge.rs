@@ -244,7 +244,8 @@ fn merge_exemplars(
         let mut exemplars = Vec::new();
         for (index, cursor) in cursors.iter_mut().enumerate() {
             let same = |entry: &&mut Entry| (entry.tenant, &entry.labels) == (tenant, &labels);
-            if let Some(entry) = cursor.front.as_mut().filter(same) {
+            // One with many exemplars comes in parts.
+            while let Some(entry) = cursor.front.as_mut().filter(same) {
                 if let Some(hidden) = hidden.get(index) {
                     hidden.cut_exemplars(tenant, &labels, &mut entry.exemplars);
                 }
