@@ -97,11 +97,13 @@ pub struct Shard {
     hidden: BTreeSet<u32>,
 }
 
-/// The bounds on time that a write must keep.
+/// The bounds that a sample must keep.
 #[derive(Clone, Copy)]
 struct Bounds {
     oldest: Millis,
     newest: Millis,
+    /// Buckets, spans and bounds of a histogram.
+    parts_max: usize,
 }
 
 impl Bounds {
@@ -114,6 +116,11 @@ impl Bounds {
         } else {
             None
         }
+    }
+
+    fn refuse_histogram(self, time: Millis, histogram: &Histogram) -> Option<RefusalReason> {
+        let too_large = (histogram.parts() > self.parts_max).then_some(RefusalReason::HistogramTooLarge);
+        self.refuse(time).or(too_large).or_else(|| contradicts(histogram))
     }
 }
 
@@ -345,15 +352,31 @@ impl Shard {
         let bounds = Bounds {
             oldest: tenant.horizon(now, settings.retention_ms).unwrap_or(Millis::MIN),
             newest: now.saturating_add(self.inner.limits.future_ms_max),
+            parts_max: self.inner.limits.histogram_buckets_max as usize,
         };
         let mut exemplar_ids: BTreeMap<u32, std::result::Result<u32, RefusalReason>> = BTreeMap::new();
+        let timely = batch.exemplars.iter().filter(|exemplar| bounds.refuse(exemplar.time).is_none());
+        let with_exemplars: BTreeSet<u32> = timely.map(|exemplar| exemplar.series).collect();
         for &index in &write.series {
             let Some(series) = batch.series.get(index as usize) else { continue };
-            let id = match self.resolve(&tenant, batch, series) {
+            // A new series of which nothing would be kept is not made: it would count for the limits and hold nothing.
+            let keeps = || {
+                let mut own = refusals(batch, series, bounds);
+                match own.next() {
+                    Some(Some(reason)) if own.all(|own| own.is_some()) && !with_exemplars.contains(&index) => {
+                        Err(reason)
+                    }
+                    _ => Ok(()),
+                }
+            };
+            let id = match self.resolve(&tenant, batch, series, &keeps) {
                 Ok(id) => id,
                 Err(reason) => {
                     let samples = (series.samples.len() + series.histograms.len()) as u32;
-                    if samples > 0 || batch.exemplars.is_empty() {
+                    if reason.is_of_a_sample() {
+                        let own = refusals(batch, series, bounds).flatten();
+                        own.for_each(|reason| refuse(&mut applied.refused, index, reason));
+                    } else if samples > 0 || batch.exemplars.is_empty() {
                         applied.refused.push(Refused { series: index, samples, reason });
                     }
                     if !batch.exemplars.is_empty() {
@@ -381,9 +404,7 @@ impl Shard {
             self.gather_floats(index, id, (times, values, starts), bounds, turn, &mut applied);
             let (from, to) = (series.histograms.start as usize, series.histograms.end as usize);
             for (at, (time, histogram)) in batch.histograms.get(from..to).unwrap_or_default().iter().enumerate() {
-                let too_large = histogram.parts() > self.inner.limits.histogram_buckets_max as usize;
-                let too_large = too_large.then_some(RefusalReason::HistogramTooLarge);
-                if let Some(reason) = bounds.refuse(*time).or(too_large).or_else(|| contradicts(histogram)) {
+                if let Some(reason) = bounds.refuse_histogram(*time, histogram) {
                     refuse(&mut applied.refused, index, reason);
                     continue;
                 }
@@ -404,7 +425,8 @@ impl Shard {
         for exemplar in &batch.exemplars {
             // Those of series that other shards own are not there.
             let Some(&id) = exemplar_ids.get(&exemplar.series) else { continue };
-            let kept = id.and_then(|id| self.gather_exemplar(&tenant, id, batch, exemplar, bounds, turn));
+            let late = bounds.refuse(exemplar.time).map_or(Ok(()), Err);
+            let kept = late.and(id).and_then(|id| self.gather_exemplar(&tenant, id, batch, exemplar, turn));
             match kept {
                 Ok(()) => applied.exemplars += 1,
                 Err(reason) => refuse(&mut applied.exemplars_refused, exemplar.series, reason),
@@ -419,12 +441,8 @@ impl Shard {
         id: u32,
         batch: &WriteBatch,
         sent: &WriteExemplar,
-        bounds: Bounds,
         turn: &mut Turn,
     ) -> std::result::Result<(), RefusalReason> {
-        if let Some(reason) = bounds.refuse(sent.time) {
-            return Err(reason);
-        }
         let (from, to) = (sent.labels.start as usize, sent.labels.end as usize);
         let bytes = batch.bytes.get(from..to).unwrap_or_default();
         let labels = Labels::from_label_bytes(bytes).map_err(|_| RefusalReason::InvalidLabels)?;
@@ -506,16 +524,18 @@ impl Shard {
         turn.writes.start = turn.write;
     }
 
+    /// The id of a series; a new one is made when `keeps` has nothing against it.
     #[inline]
     fn resolve(
         &mut self,
         tenant: &Tenant,
         batch: &WriteBatch,
         series: &WriteSeries,
+        keeps: &dyn Fn() -> std::result::Result<(), RefusalReason>,
     ) -> std::result::Result<u32, RefusalReason> {
         let id = match self.table.find(tenant.id, series.hash) {
             Some(id) => id,
-            None => self.create(tenant, batch, series)?,
+            None => self.create(tenant, batch, series, keeps)?,
         };
         if let Some(slot) = self.table.slot_mut(id) {
             slot.used = self.live.epoch as u32;
@@ -530,6 +550,7 @@ impl Shard {
         tenant: &Tenant,
         batch: &WriteBatch,
         series: &WriteSeries,
+        keeps: &dyn Fn() -> std::result::Result<(), RefusalReason>,
     ) -> std::result::Result<u32, RefusalReason> {
         let bytes = batch.label_bytes(series);
         // Most senders send labels sorted; others, and what is wrong with them, cost more.
@@ -542,6 +563,7 @@ impl Shard {
         if labels.hash() != series.hash || series.hash.partition(self.inner.partitions) != self.partition {
             return Err(RefusalReason::InvalidLabels);
         }
+        keeps()?;
         if tenant.series() >= limits.series_per_tenant_max || self.inner.series() >= limits.series_max {
             return Err(RefusalReason::TooManySeries);
         }
@@ -802,6 +824,15 @@ impl Shard {
         self.figures.watermark.store(self.next, Ordering::Release);
         Ok(samples)
     }
+}
+
+/// What is said against each sample of a series, if anything.
+fn refusals(batch: &WriteBatch, series: &WriteSeries, bounds: Bounds) -> impl Iterator<Item = Option<RefusalReason>> {
+    let times = batch.times.get(series.samples.start as usize..series.samples.end as usize);
+    let histograms = batch.histograms.get(series.histograms.start as usize..series.histograms.end as usize);
+    let times = times.unwrap_or_default().iter().map(move |time| bounds.refuse(*time));
+    let histograms = histograms.unwrap_or_default().iter();
+    times.chain(histograms.map(move |(time, histogram)| bounds.refuse_histogram(*time, histogram)))
 }
 
 /// Ends the samples that were gathered since `begun` as an entry of `id`.

@@ -269,6 +269,45 @@ fn what_the_log_cannot_take_fails_its_own_write_and_no_other() {
     }
 }
 
+/// A sender with a wrong clock sent many series of which no sample was kept; they counted for the limits and shut out
+/// those of others.
+#[test]
+fn a_series_of_which_nothing_is_kept_is_not_made() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    house.limits.series_max = 2;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let late = START + DAY;
+    let other = |name: &'static str| [("__name__", name)];
+    let (a, b, c) = (other("a"), other("b"), other("c"));
+    use RefusalReason::*;
+    let refused = open.write(tenant, &[(&a, late, 1.0), (&b, late, 1.0), (&c, late, 1.0), (UP, START, 1.0)]);
+    assert_eq!(refused, (1, vec![(0, TooFarInFuture), (1, TooFarInFuture), (2, TooFarInFuture)]));
+    assert_eq!(open.engine.status().shards[0].series, 1);
+    // Each sample is told with its own reason, in order.
+    let mut batch = WriteBatch::default();
+    batch.push_series(a.into_iter());
+    for time in [late, late, START - 31 * DAY] {
+        batch.push_sample(time, 1.0);
+    }
+    let applied = open.try_write(tenant, batch).remove(0).unwrap();
+    let told: Vec<_> = applied.refused.iter().map(|r| (r.series, r.samples, r.reason)).collect();
+    assert_eq!(told, [(0, 2, TooFarInFuture), (0, 1, TooOld)]);
+    assert_eq!(open.engine.status().shards[0].series, 1);
+    // An exemplar is worth a series, and so is one sample of several.
+    let mut batch = WriteBatch::default();
+    for exemplar in [late, START] {
+        batch.push_series(a.into_iter());
+        batch.push_sample(late, 1.0);
+        batch.push_exemplar([("trace_id", "x")].into_iter(), exemplar, 1.0);
+    }
+    let applied = open.try_write(tenant, batch).remove(0).unwrap();
+    assert_eq!((applied.exemplars, applied.exemplars_refused.len()), (1, 1));
+    assert_eq!(open.engine.status().shards[0].series, 2);
+    assert_eq!(open.write(tenant, &[(&b, START, 1.0)]), (0, vec![(0, TooManySeries)]));
+}
+
 #[test]
 fn full_heads_refuse_whole_requests_and_name_the_setting() {
     let mut house = House::new();

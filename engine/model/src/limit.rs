@@ -143,3 +143,11 @@ pub enum RefusalReason {
     /// An exemplar whose labels have more characters than `exemplar_label_chars_max`.
     ExemplarLabelsTooLong,
 }
+
+impl RefusalReason {
+    /// Whether it is said of one sample; the others are said of a series and so of all its samples, or of an exemplar.
+    pub fn is_of_a_sample(self) -> bool {
+        use RefusalReason::{HistogramTooLarge, InvalidHistogram, TooFarInFuture, TooOld};
+        matches!(self, TooFarInFuture | TooOld | InvalidHistogram | HistogramTooLarge)
+    }
+}
