@@ -18,12 +18,10 @@ use varve_wal::{Log, LogSettings, Offset, PartitionId, TopicName};
 
 use crate::engine::{Inner, TOPIC};
 use crate::error::{Error, Result};
+use crate::manifest::catalog::parts;
 use crate::manifest::{Edit, Store};
 use crate::open::{self, Layout};
 use crate::settings::EngineSettings;
-
-/// Edits in one record of the copy's manifest.
-const EDITS: usize = 500;
 
 /// What a copy holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -83,8 +81,8 @@ pub(crate) fn run(inner: &Inner, dir: &Path) -> Result<Copied> {
     }));
     let metadata = catalog.metadata.into_iter();
     edits.extend(metadata.map(|((tenant, _), metadata)| Edit::Metadata { tenant, metadata }));
-    for part in edits.chunks(EDITS) {
-        manifest.commit(part, now)?;
+    for part in parts(edits) {
+        manifest.commit(&part, now)?;
     }
     manifest.idle()?;
     for part in [Some(dir), dir.parent()].into_iter().flatten().filter(|part| !part.as_os_str().is_empty()) {

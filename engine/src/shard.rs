@@ -235,7 +235,7 @@ impl Shard {
 
     /// Deletes the samples and exemplars in `spec.range` of the tenant's series in this shard that satisfy all matchers:
     /// durable and hidden from every reader when it returns. What is written later stays.
-    /// [`Error::Limit`] when too many deletions wait for their samples to be removed.
+    /// [`Error::Limit`] when too many deletions wait for their samples to be removed, or the matchers are too long.
     pub fn delete(&mut self, tenant: TenantId, spec: &DeletionSpec, now: Millis) -> Result<()> {
         let waiting =
             self.inner.state.load().version.deletions.iter().filter(|d| d.partition == self.partition).count();
@@ -243,7 +243,14 @@ impl Shard {
         if got > max {
             return Err(Error::Limit { limit: "deletions", max, got, setting: "limits.deletions_max" });
         }
-        let logged = self.log_deletion(tenant, spec, now);
+        self.payload.clear();
+        spec.encode(&mut self.payload);
+        let (max, got) = (self.inner.limits.deletion_bytes_max, self.payload.len() as u64);
+        if got > max {
+            let (limit, setting) = ("bytes of a deletion", "limits.deletion_bytes_max");
+            return Err(Error::Limit { limit, max, got, setting });
+        }
+        let logged = self.log_deletion(tenant, now);
         if logged.is_err() {
             self.encoder.forget();
         }
@@ -253,9 +260,8 @@ impl Shard {
         Ok(())
     }
 
-    fn log_deletion(&mut self, tenant: TenantId, spec: &DeletionSpec, now: Millis) -> Result<u64> {
-        self.payload.clear();
-        spec.encode(&mut self.payload);
+    /// Logs the deletion in `payload`; returns its offset.
+    fn log_deletion(&mut self, tenant: TenantId, now: Millis) -> Result<u64> {
         let file = self.writer.prepare(self.payload.len())?;
         if self.file != Some(file) {
             self.file = Some(file);

@@ -59,9 +59,11 @@ impl Version {
         next
     }
 
-    /// This version with one more deletion.
+    /// This version with one more deletion, which it may have: of the manifest and of the log.
     pub(crate) fn with_deletion(&self, deletion: Arc<Deletion>) -> Version {
         let mut next = self.clone();
+        let place = |deletion: &Deletion| (deletion.partition, deletion.offset);
+        next.deletions.retain(|other| place(other) != place(&deletion));
         next.deletions.push(deletion);
         next.deletions.sort_by_key(|deletion| (deletion.partition, deletion.offset));
         next

@@ -716,6 +716,21 @@ fn too_many_deletions_are_refused() {
     assert_eq!(open.read(tenant, "up"), []);
 }
 
+/// Long deletions once filled a record of the manifest beyond what the log takes, and nothing was flushed any more.
+#[test]
+fn a_deletion_that_is_too_long_is_refused() {
+    let house = House::new();
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    open.write(tenant, &[(UP, START, 1.0)]);
+    let long = "x".repeat(house.limits.deletion_bytes_max as usize);
+    let refused = open.delete(tenant, vec![equals("job", "a"), equals("__name__", &long)], TimeRange::ALL);
+    assert!(matches!(refused, Err(Error::Limit { setting: "limits.deletion_bytes_max", .. })), "{refused:?}");
+    open.delete(tenant, vec![equals("__name__", &long[..16_000])], TimeRange::ALL).unwrap();
+    drop(open);
+    assert_eq!(house.open().read(tenant, "up"), [(START, 1.0)]);
+}
+
 #[test]
 fn exemplars_beyond_a_limit_are_refused_by_name() {
     let mut house = House::new();

@@ -72,6 +72,8 @@ pub struct Limits {
     pub query_exemplars_max: u64,
     /// Deletions of a shard whose samples wait to be removed from its segments.
     pub deletions_max: u32,
+    /// Bytes of one deletion's matchers: it is held in memory and looked up in each segment until it is done with.
+    pub deletion_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -110,6 +112,7 @@ impl Default for Limits {
             exemplar_label_chars_max: 128,
             query_exemplars_max: 100_000,
             deletions_max: 1_000,
+            deletion_bytes_max: 16 << 10,
         }
     }
 }

@@ -8,10 +8,34 @@ use varve_model::{TenantId, TenantName};
 use super::{Edit, SegmentEntry};
 use crate::deletion::DeletionSpec;
 
-/// Edits in one part of a snapshot: keeps a record far below the size of a log file.
+/// Edits in one part: keeps a record far below the size of a log file.
 const PART_EDITS: usize = 2000;
-/// Bytes of text in one part of a snapshot.
+/// Bytes of text in one part, unless one edit has more.
 const PART_BYTES: usize = 256 << 10;
+
+/// Divides edits, which need not take effect together, into records that the log takes.
+pub(crate) fn parts(edits: impl IntoIterator<Item = Edit>) -> Vec<Vec<Edit>> {
+    let mut parts: Vec<Vec<Edit>> = Vec::new();
+    let mut bytes = 0;
+    for edit in edits {
+        let text = match &edit {
+            Edit::Metadata { metadata: m, .. } => m.family.len() + m.help.len() + m.unit.len(),
+            Edit::Delete { spec, .. } => spec.matchers.iter().map(|m| m.name.len() + m.value.len()).sum(),
+            _ => 0,
+        };
+        match parts.last_mut() {
+            Some(part) if part.len() < PART_EDITS && bytes + text <= PART_BYTES => {
+                part.push(edit);
+                bytes += text;
+            }
+            _ => {
+                parts.push(vec![edit]);
+                bytes = text;
+            }
+        }
+    }
+    parts
+}
 
 /// What the manifest says.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -79,25 +103,9 @@ impl Catalog {
         edits.extend(
             self.metadata.iter().map(|((tenant, _), m)| Edit::Metadata { tenant: *tenant, metadata: m.clone() }),
         );
-        let mut parts: Vec<Vec<Edit>> = vec![Vec::new()];
-        let mut bytes = 0;
-        for edit in edits {
-            let text = match &edit {
-                Edit::Metadata { metadata: m, .. } => m.family.len() + m.help.len() + m.unit.len(),
-                Edit::Delete { spec, .. } => spec.matchers.iter().map(|m| m.name.len() + m.value.len()).sum(),
-                _ => 0,
-            };
-            if let Some(part) = parts.last_mut()
-                && (part.len() >= PART_EDITS || bytes + text > PART_BYTES)
-                && !part.is_empty()
-            {
-                parts.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += text;
-            if let Some(part) = parts.last_mut() {
-                part.push(edit);
-            }
+        let mut parts = parts(edits);
+        if parts.is_empty() {
+            parts.push(Vec::new());
         }
         let count = parts.len();
         for (number, part) in parts.iter_mut().enumerate() {
@@ -147,7 +155,8 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use varve_model::TimeRange;
+    use crate::manifest::edit;
+    use varve_model::{MatchOp, Matcher, TimeRange};
 
     fn big() -> Catalog {
         let mut catalog = Catalog::default();
@@ -184,6 +193,21 @@ mod tests {
         replay.apply(&[Edit::Applied { partition: 2, offset: 9 }, Edit::Remove { id: 5 }]);
         parts.iter().for_each(|part| replay.apply(part));
         assert_eq!(replay.finish(), catalog);
+    }
+
+    #[test]
+    fn parts_hold_all_edits_in_order_and_few_bytes_each() {
+        let delete = |offset: u64| {
+            let value = "x".repeat(100_000);
+            let matchers = vec![Matcher::new(MatchOp::Equal, "job", &value, 1 << 20).unwrap()];
+            let spec = DeletionSpec { matchers, range: TimeRange::ALL };
+            Edit::Delete { partition: 0, offset, tenant: TenantId(1), spec }
+        };
+        let edits: Vec<Edit> = (0..20).map(delete).chain((0..5000).map(|id| Edit::Remove { id })).collect();
+        let parts = parts(edits.clone());
+        assert!(parts.iter().all(|part| edit::encode(part).len() < 2 * PART_BYTES));
+        assert!(parts.len() < 20);
+        assert_eq!(parts.concat(), edits);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use varve_vfs::Env;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::head::FrozenHead;
+use crate::manifest::catalog::parts;
 use crate::manifest::{Edit, SegmentEntry};
 use crate::open::Layout;
 use crate::segment::{Segment, SegmentMeta};
@@ -169,19 +170,22 @@ impl Done {
         let idle = idle_deletions(inner, partition, &change, &removed);
         let mut manifest = inner.manifest();
         // Replay will not meet the records of these deletions any more.
+        let mut deletions = Vec::new();
         let held = &manifest.catalog().deletions;
         for deletion in &inner.state.load().version.deletions {
             let behind = applied.is_some_and(|(_, offset)| deletion.offset < offset);
             let known = held.contains_key(&(partition, deletion.offset));
             if deletion.partition == partition && behind && !known && !idle.contains(&deletion.offset) {
                 let (offset, tenant, spec) = (deletion.offset, deletion.tenant, deletion.spec.clone());
-                edits.push(Edit::Delete { partition, offset, tenant, spec });
+                deletions.push(Edit::Delete { partition, offset, tenant, spec });
             }
         }
         let known = idle.iter().filter(|offset| held.contains_key(&(partition, **offset)));
         edits.extend(known.map(|offset| Edit::Forget { partition, offset: *offset }));
         edits.extend(applied.map(|(partition, offset)| Edit::Applied { partition, offset }));
-        let committed = manifest.commit(&edits, claim.now);
+        // They may be many and long, so they go before: one that replay meets too is the same one.
+        let records = parts(deletions).into_iter().chain([edits]);
+        let committed = records.into_iter().try_for_each(|record| manifest.commit(&record, claim.now));
         drop(manifest);
         if let Err(error) = committed {
             // The edits may be durable all the same: the same ones are committed again before anything else.

@@ -263,6 +263,7 @@ settings! {
     exemplar_label_chars_max: Count = "Characters of an exemplar's label names and values together.";
     query_exemplars_max: Count = "Exemplars in one answer.";
     deletions_max: Count = "Deletions whose samples wait to be removed from the files of a shard.";
+    deletion_bytes_max: Bytes = "Bytes of one deletion's matchers; a longer one is answered 400.";
 }
 
 impl Settings {
