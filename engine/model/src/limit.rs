@@ -28,7 +28,7 @@ pub struct Limits {
     pub tenants_max: u32,
     /// Milliseconds a timestamp may lie in the future.
     pub future_ms_max: i64,
-    /// Bytes of all heads before writes are answered 429.
+    /// Bytes of all heads before writes are answered 503.
     pub head_bytes_max: u64,
     /// Bytes that wait in the queue of one shard before writes are answered 503.
     pub queue_bytes_max: u64,
