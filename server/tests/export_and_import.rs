@@ -5,11 +5,13 @@
 mod house;
 
 use std::fmt::Write;
+use std::io::{Read, Write as _};
 
 use house::real::{assert_same, output, run, varve};
-use house::{House, batch, directory, now_ms, start};
-use varve_model::Histogram;
+use house::{House, batch, compress, directory, now_ms, start};
 use varve_model::histogram::Span;
+use varve_model::{Histogram, TimeRange, WriteBatch};
+use varve_protocol::remote_read::push_read_request;
 
 fn url(house: &House) -> String {
     format!("http://{}", house.address)
@@ -62,6 +64,48 @@ fn an_export_is_imported_alike() {
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 5000), ("b".into(), 3), ("native".into(), 1)]);
     let nothing = output(&mut varve(&["export", "--url", &url(&first), "--match", "rate(a[5m])"]));
     assert!(!nothing.status.success());
+}
+
+// A query that broke a limit behind the first piece of its answer ended that answer like a whole one: exports were
+// short and said nothing.
+#[test]
+fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-query-samples-max", "200000"]);
+    let now = now_ms();
+    let mut written = WriteBatch::default();
+    let mut value = 1u64;
+    for i in 0..30 {
+        written.push_series([("__name__", "x"), ("i", format!("{i:02}").as_str())].into_iter());
+        for second in 0..10_000 {
+            // Noise, so that a sample takes some bytes.
+            value = value.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            written.push_sample(now - 10_000_000 + second * 1000, f64::from_bits(value >> 12 | 0x3ff << 52));
+        }
+    }
+    assert_eq!(house.write(&written).status, 204);
+
+    let mut body = Vec::new();
+    push_read_request(&mut body, TimeRange { min: 0, max: now }, &[]);
+    let body = compress(&body);
+    let head = format!(
+        "POST /api/v1/read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: snappy\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = house.connect();
+    stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    let mut answer = Vec::new();
+    // The connection may also end by a reset.
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer[..100]));
+    assert!(answer.len() > 1 << 20, "{}", answer.len());
+    assert!(!answer.ends_with(b"\r\n0\r\n\r\n"), "the answer looks whole");
+
+    let text = dir.path().join("export.om");
+    let done = output(varve(&["export", "--url", &url(&house), "--output"]).arg(&text));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("ended too early"), "{said}");
+    assert!(!std::fs::read_to_string(&text).unwrap().contains("# EOF"));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct ServerSettings {
     pub enable_feature: EnabledFeatures,
     /// Open connections.
     pub http_connections_max: u32,
-    /// How long a connection may wait for (the rest of) a request's head.
+    /// How long a connection may wait for (the rest of) a request's head, and a client may stop reading.
     pub http_idle_ms_max: u64,
     /// How long the body of a request may take to arrive.
     pub http_body_ms_max: u64,
@@ -197,7 +197,7 @@ settings! {
     lookback_ms: Millis = "How far back an instant selector looks for a sample; a query's `lookback_delta` overrides it.";
     enable_feature: Names = "Features that change answers, as Prometheus names them, with commas between: `promql-delayed-name-removal`, `use-start-timestamps`, `type-and-unit-labels`. Its other names are taken, too: what they turn on is always on here, or without a meaning.";
     http_connections_max: Count = "Open connections; beyond them a connection is answered 503. Also bounded by the limit on open files.";
-    http_idle_ms_max: Millis = "How long a connection may wait for the (rest of the) head of its next request.";
+    http_idle_ms_max: Millis = "How long a connection may wait for the (rest of the) head of its next request, and a client may stop reading a large answer before it is broken off.";
     http_body_ms_max: Millis = "How long the body of a request may take to arrive; a slower one is answered 408.";
     http_threads: Count = "Threads that serve sockets; 0 means half the cores.";
     query_threads: Count = "Threads that run queries; 0 means one per core.";

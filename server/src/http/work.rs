@@ -1,12 +1,16 @@
 //! Queries leave the threads that serve sockets: a permit, a thread of its own, a budget with a deadline, and an end
 //! when the client leaves. The answer is written where it was computed: small ones whole, large ones piece by piece,
 //! so that no answer is ever in memory twice.
+//!
+//! Invariant: a client that takes an answer for whole has all of it. What fails behind the first piece (an error, a
+//! panic, a client that does not read on) breaks the body off, and the connection closes without its end.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -35,7 +39,7 @@ pub struct AnswerWriter {
     kind: HeaderValue,
     encoding: Option<&'static str>,
     head: Option<oneshot::Sender<Answer>>,
-    pieces: Option<mpsc::Sender<Bytes>>,
+    pieces: Option<PieceSender>,
     /// How long a client may take to make room for the next piece.
     patience: Duration,
     left: bool,
@@ -78,14 +82,14 @@ impl AnswerWriter {
 
     fn flush(&mut self) {
         if let Some(head) = self.head.take() {
-            let (sender, receiver) = mpsc::channel(PIECES_WAITING);
-            let response = self.response(Body::new(Pieces(receiver)));
+            let (sender, body) = pieces();
+            let response = self.response(Body::new(body));
             self.left |= head.send(Ok(response)).is_err();
             self.pieces = Some(sender);
         }
         let piece = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES + (16 << 10))));
         if let Some(pieces) = self.pieces.as_ref().filter(|_| !self.left) {
-            self.left |= Handle::current().block_on(pieces.send_timeout(piece, self.patience)).is_err();
+            self.left |= Handle::current().block_on(pieces.sender.send_timeout(piece, self.patience)).is_err();
         }
     }
 
@@ -98,25 +102,58 @@ impl AnswerWriter {
             (Some(head), Err(error)) => {
                 let _ = head.send(Err(error));
             }
-            (None, Ok(())) => self.flush(),
+            (None, Ok(())) => {
+                self.flush();
+                if let Some(pieces) = self.pieces.filter(|_| !self.left) {
+                    pieces.end();
+                }
+            }
             // The head is out: dropping the pieces breaks the body off, which the client sees.
-            (None, Err(_)) => {}
+            (None, Err(error)) => tracing::warn!(%error, "an answer broke off"),
         }
     }
 }
 
-/// The body of an answer that is still being written.
-struct Pieces(mpsc::Receiver<Bytes>);
+/// The writing end of a body in pieces. Dropped before [`PieceSender::end`] it breaks the body off.
+struct PieceSender {
+    sender: mpsc::Sender<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+impl PieceSender {
+    /// Says that all pieces were sent.
+    fn end(self) {
+        // Release: pairs with the load of who finds the channel closed.
+        self.whole.store(true, Ordering::Release);
+    }
+}
+
+/// The body of an answer that is still being written: it ends when its sender said so, else with an error.
+struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    whole: Arc<AtomicBool>,
+}
+
+fn pieces() -> (PieceSender, Pieces) {
+    let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+    let whole = Arc::new(AtomicBool::new(false));
+    (PieceSender { sender, whole: Arc::clone(&whole) }, Pieces { receiver, whole })
+}
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(match ready!(self.receiver.poll_recv(context)) {
+            Some(bytes) => Some(Ok(Frame::data(bytes))),
+            // Acquire: pairs with the store of who ended the body.
+            None if self.whole.load(Ordering::Acquire) => None,
+            None => Some(Err(io::Error::other("the answer broke off"))),
+        })
     }
 }
 
@@ -194,4 +231,37 @@ pub async fn run(
     let answer = answer.await.unwrap_or_else(|_| Err(ApiError::internal("a query ended without an answer")));
     guard.armed = false;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::http::compress::{Encoding, compress};
+
+    /// Whether a body that got one piece reads as a whole one.
+    async fn reads_whole(encoding: Option<Encoding>, ended: bool) -> bool {
+        let (sender, body) = pieces();
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = compress(response, encoding).await;
+        sender.sender.send(Bytes::from_static(b"[1")).await.unwrap();
+        if ended {
+            sender.end();
+        } else {
+            drop(sender);
+        }
+        answer.into_body().collect().await.is_ok()
+    }
+
+    // A short answer was taken for a whole one: nothing told an error behind the first piece from the end.
+    #[tokio::test]
+    async fn a_body_that_nobody_ended_breaks_off() {
+        for encoding in [None, Some(Encoding::Zstd), Some(Encoding::Gzip), Some(Encoding::Deflate)] {
+            assert!(reads_whole(encoding, true).await, "{encoding:?}");
+            assert!(!reads_whole(encoding, false).await, "{encoding:?}");
+        }
+    }
 }
