@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use varve_model::limit::setting;
 use varve_model::write::Metadata;
 use varve_model::{Limits, Millis, TenantId, TenantName};
 use varve_vfs::{Env, Lock};
@@ -182,7 +183,7 @@ impl Inner {
     pub(crate) fn check_head_bytes(&self) -> Result<()> {
         let (max, got) = (self.limits.head_bytes_max, self.state.load().head_bytes());
         if got > max {
-            return Err(Error::Limit { limit: "bytes of heads", max, got, setting: "limits.head_bytes_max" });
+            return Err(Error::Limit { limit: "bytes of heads", max, got, setting: setting::HEAD_BYTES_MAX });
         }
         Ok(())
     }
@@ -241,7 +242,7 @@ impl Engine {
         }
         let (max, got) = (u64::from(inner.limits.tenants_max), inner.tenants.len() as u64);
         if got >= max {
-            return Err(Error::Limit { limit: "tenants", max, got: got + 1, setting: "limits.tenants_max" });
+            return Err(Error::Limit { limit: "tenants", max, got: got + 1, setting: setting::TENANTS_MAX });
         }
         let id = inner.tenants.next_id();
         manifest.commit(&[Edit::Tenant { id, name: name.clone() }], self.wall_ms())?;

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use varve_model::limit::setting;
 use varve_model::write::{WriteExemplar, WriteSeries};
 use varve_model::{Histogram, Labels, Limits, Millis, RefusalReason, SeriesHash, TenantId, WriteBatch};
 use varve_wal::{FileId, From, Offset, PartitionId, PartitionWriter, RecordHeader};
@@ -241,7 +242,7 @@ impl Shard {
             self.inner.state.load().version.deletions.iter().filter(|d| d.partition == self.partition).count();
         let (max, got) = (u64::from(self.inner.limits.deletions_max), waiting as u64 + 1);
         if got > max {
-            return Err(Error::Limit { limit: "deletions", max, got, setting: "limits.deletions_max" });
+            return Err(Error::Limit { limit: "deletions", max, got, setting: setting::DELETIONS_MAX });
         }
         self.payload.clear();
         spec.encode(&mut self.payload);

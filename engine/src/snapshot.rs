@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
+use varve_model::limit::setting;
 use varve_model::{Column, Exemplar, Labels, Matcher, Millis, SeriesHash, TenantId, TimeRange};
 
 use crate::deletion::Hidden;
@@ -104,7 +105,7 @@ impl Joining<'_> {
                 limit: "series of a query",
                 max: self.series_max,
                 got: u64::from(number) + 1,
-                setting: "limits.query_series_max",
+                setting: setting::QUERY_SERIES_MAX,
             });
         }
         self.by_hash.insert_unique(hash.low(), number, |&number| at(number).low());
@@ -357,7 +358,7 @@ impl Snapshot {
             }
             let got = found.values().map(Vec::len).sum::<usize>() as u64;
             if got > max {
-                let setting = "limits.query_exemplars_max";
+                let setting = setting::QUERY_EXEMPLARS_MAX;
                 return Err(Error::Limit { limit: "exemplars of a query", max, got, setting });
             }
         }

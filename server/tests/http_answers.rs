@@ -131,6 +131,56 @@ fn queries_beyond_their_limits_are_answered_422() {
     refused(&house, "/api/v1/query?query=sum_over_time(x[5y:1ms])", 422, "execution", "`query_subquery_steps_max`");
 }
 
+// The engine named its limits with their section, the table of statuses without: all of them were answered 400, and
+// senders drop what is answered so.
+#[test]
+fn limits_of_the_storage_are_answered_by_what_the_caller_can_do() {
+    let dir = directory();
+    let flags = ["head-bytes-max=20000", "tenants-max=3", "query-series-max=10", "query-exemplars-max=1"];
+    let flags: Vec<String> = flags.iter().map(|flag| format!("--limit-{flag}")).collect();
+    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    flags.extend(["--limit-deletions-max=1", "--web-enable-admin-api", "--partitions=1"]);
+    let house = start(dir.path(), &flags);
+    let now = now_ms();
+    #[track_caller]
+    fn check(answer: &house::Answer, status: u16, kind: &str, setting: &str) {
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
+        let (found, text) = answer.error();
+        assert!(found == kind && text.contains(&format!("`limits.{setting}`")), "{found}: {text}");
+        let again = answer.head.to_ascii_lowercase().contains("\r\nretry-after: ");
+        assert_eq!(again, [429, 503].contains(&status), "{}", answer.head);
+    }
+
+    let mut written = varve_model::WriteBatch::default();
+    for i in 0..20 {
+        written.push_series([("__name__", "x"), ("i", i.to_string().as_str())].into_iter());
+        written.push_sample(now, 1.0);
+        written.push_exemplar([("trace_id", "t")].into_iter(), now, 1.0);
+    }
+    assert_eq!(house.write(&written).status, 204);
+    check(&house.get("/api/v1/series?match[]=x"), 422, "execution", "query_series_max");
+    let range = format!("start={}&end={}", now / 1000 - 60, now / 1000 + 60);
+    let exemplars = house.get(&format!("/api/v1/query_exemplars?query=x&{range}"));
+    check(&exemplars, 422, "execution", "query_exemplars_max");
+
+    let one = batch(&[(&[("__name__", "y")], &[(now, 1.0)])]);
+    let refused = (0..3).map(|i| house.write_as(&format!("t{i}"), &one)).find(|answer| answer.status != 204);
+    check(&refused.unwrap(), 429, "too_many_requests", "tenants_max");
+
+    // In a segment, so that a deletion waits for its removal.
+    assert_eq!(house.request("POST", "/api/v1/admin/tsdb/snapshot", &[], b"").status, 200);
+    let delete = || house.request("POST", "/api/v1/admin/tsdb/delete_series?match[]=nosuch", &[], b"");
+    let refused = (0..3).map(|_| delete()).find(|answer| answer.status != 204);
+    check(&refused.unwrap(), 429, "too_many_requests", "deletions_max");
+
+    let names: Vec<String> = (0..1000).map(|i| format!("{i:0200}")).collect();
+    let series: Vec<[(&str, &str); 2]> = names.iter().map(|n| [("__name__", "many"), ("n", n.as_str())]).collect();
+    let sample = [(now, 1.0)];
+    let written: Vec<Series<'_>> = series.iter().map(|labels| (&labels[..], &sample[..])).collect();
+    assert_eq!(house.write(&batch(&written)).status, 204);
+    check(&house.write(&one), 503, "unavailable", "head_bytes_max");
+}
+
 #[test]
 fn a_slow_body_is_given_up_and_a_connection_serves_many_requests() {
     let dir = directory();

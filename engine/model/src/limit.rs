@@ -3,6 +3,23 @@
 //! A limit that is exceeded by a whole request is an error of the request; one that is exceeded by a sample or a
 //! series refuses just that ([`RefusalReason`]), never its neighbours.
 
+/// How errors name a limit where the name decides the answer: the key of its setting. Who refuses and who answers share
+/// it, so that they cannot disagree.
+pub mod setting {
+    /// [`Limits::tenants_max`](super::Limits::tenants_max)
+    pub const TENANTS_MAX: &str = "limits.tenants_max";
+    /// [`Limits::head_bytes_max`](super::Limits::head_bytes_max)
+    pub const HEAD_BYTES_MAX: &str = "limits.head_bytes_max";
+    /// [`Limits::query_series_max`](super::Limits::query_series_max)
+    pub const QUERY_SERIES_MAX: &str = "limits.query_series_max";
+    /// [`Limits::query_exemplars_max`](super::Limits::query_exemplars_max)
+    pub const QUERY_EXEMPLARS_MAX: &str = "limits.query_exemplars_max";
+    /// [`Limits::deletions_max`](super::Limits::deletions_max)
+    pub const DELETIONS_MAX: &str = "limits.deletions_max";
+    /// All of them.
+    pub const ALL: [&str; 5] = [TENANTS_MAX, HEAD_BYTES_MAX, QUERY_SERIES_MAX, QUERY_EXEMPLARS_MAX, DELETIONS_MAX];
+}
+
 /// Limits with their defaults. Field names are the setting names (`--limit-…`, `VARVE_LIMIT_…`, TOML `[limits]`).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Limits {

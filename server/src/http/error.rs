@@ -3,6 +3,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use varve_model::limit::setting as limit;
 
 use super::json;
 
@@ -234,11 +235,14 @@ impl From<varve_protocol::Error> for ApiError {
 /// 429 makes some drop them); what needs a decision is 429; what is too large by itself is 413, a query's limit 422, the
 /// rest 400.
 fn limit_status(setting: &str) -> (StatusCode, ErrorType) {
-    match setting.strip_prefix("limits.").unwrap_or(setting) {
-        "head_bytes_max" => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Unavailable),
-        "series_max" | "series_per_tenant_max" | "tenants_max" => (StatusCode::TOO_MANY_REQUESTS, ErrorType::TooMany),
+    match setting {
+        limit::HEAD_BYTES_MAX => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Unavailable),
+        limit::TENANTS_MAX | limit::DELETIONS_MAX => (StatusCode::TOO_MANY_REQUESTS, ErrorType::TooMany),
+        // The log's own.
         "log.batch_bytes_max" => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::BadData),
-        setting if setting.starts_with("query_") => (StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution),
+        limit::QUERY_SERIES_MAX | limit::QUERY_EXEMPLARS_MAX => {
+            (StatusCode::UNPROCESSABLE_ENTITY, ErrorType::Execution)
+        }
         _ => (StatusCode::BAD_REQUEST, ErrorType::BadData),
     }
 }
@@ -272,14 +276,26 @@ mod tests {
         assert!(error.text().contains("query_samples_max"));
         assert_eq!(ApiError::from(varve_query::Error::Parse("x".into())).status(), 400);
         assert_eq!(ApiError::from(varve_query::Error::Timeout("x")).status(), 503);
-        let engine = |setting| ApiError::from(varve_engine::Error::Limit { limit: "x", max: 1, got: 2, setting });
-        // The engine names a setting with its section.
-        for setting in ["head_bytes_max", "limits.head_bytes_max"] {
-            let response = engine(setting).response();
-            assert_eq!(response.status(), 503);
-            assert!(response.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn every_limit_of_the_engine_has_its_answer() {
+        for setting in limit::ALL {
+            assert!(crate::config::TABLE.iter().any(|known| known.key() == setting), "{setting}");
         }
-        let statuses = ["limits.tenants_max", "limits.query_series_max", "log.batch_bytes_max", "limits.deletions_max"];
-        assert_eq!(statuses.map(|setting| engine(setting).status()), [429, 422, 413, 400]);
+        for (setting, status) in [
+            (limit::HEAD_BYTES_MAX, 503),
+            (limit::TENANTS_MAX, 429),
+            (limit::DELETIONS_MAX, 429),
+            (limit::QUERY_SERIES_MAX, 422),
+            (limit::QUERY_EXEMPLARS_MAX, 422),
+            ("log.batch_bytes_max", 413),
+        ] {
+            let refused = varve_engine::Error::Limit { limit: "things", max: 1, got: 2, setting };
+            let response = ApiError::from(refused).response();
+            assert_eq!(response.status(), status, "{setting}");
+            let again = [429, 503].contains(&status);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), again, "{setting}");
+        }
     }
 }
