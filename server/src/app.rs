@@ -101,6 +101,17 @@ impl App {
         self.store.get().ok_or_else(|| ApiError::unavailable("the server is starting: it reads back its log"))
     }
 
+    /// The store when all of it works: [`App::store`], or the 503 that says which shard takes no writes any more.
+    pub fn ready(&self) -> Result<&Store, ApiError> {
+        let store = self.store()?;
+        match store.shards.iter().position(ShardQueue::has_ended) {
+            None => Ok(store),
+            Some(shard) => Err(ApiError::unavailable(format!(
+                "shard {shard} has stopped: a bug ended its thread, its writes are refused until the server is restarted"
+            ))),
+        }
+    }
+
     /// What a tenant's query sees: its own data, and for the default tenant also what the server scrapes of itself.
     pub fn snapshot(&self) -> Result<Snapshot, ApiError> {
         let engine = &self.store()?.engine;

@@ -113,10 +113,7 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
         }
         let share = bytes * series.len() as u64 / batch.series.len().max(1) as u64 + 1;
         let write = Write { tenant, batch: Arc::clone(&batch), series };
-        pending.push(queue.push(write, share).map_err(|refusal| match refusal {
-            Refusal::Full => ApiError::queue_full(app.settings.limits.queue_bytes_max),
-            Refusal::Stopped => ApiError::unavailable("the server is stopping"),
-        })?);
+        pending.push(queue.push(write, share).map_err(|refusal| refused(app, refusal))?);
     }
     let mut failed = None;
     let mut refused: Vec<Refused> = Vec::new();
@@ -144,6 +141,14 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
     match failed {
         Some(error) => Err(error),
         None => Ok(outcome),
+    }
+}
+
+/// How it is answered that a shard takes nothing.
+pub fn refused(app: &App, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Full => ApiError::queue_full(app.settings.limits.queue_bytes_max),
+        Refusal::Stopped => ApiError::unavailable("the shard has stopped"),
     }
 }
 

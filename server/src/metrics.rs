@@ -118,6 +118,7 @@ pub struct Metrics {
     pub queries_failed: Counter,
     pub queries_canceled: Counter,
     pub queries_rejected: Counter,
+    pub shards_ended: Counter,
     pub steps_failed: Counter,
     pub step_seconds: Timing,
     pub self_scrapes_failed: Counter,
@@ -148,6 +149,7 @@ impl Metrics {
             queries_failed: Counter::default(),
             queries_canceled: Counter::default(),
             queries_rejected: Counter::default(),
+            shards_ended: Counter::default(),
             steps_failed: Counter::default(),
             step_seconds: Timing::default(),
             self_scrapes_failed: Counter::default(),
@@ -341,8 +343,8 @@ metrics! {
         |s, w| s.agent(w, |_| s.app.scraper.read_at() as f64 / 1e3);
     "varve_build_info" Gauge "Version of the running binary; always 1."
         |_, w| w.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    "varve_ready" Gauge "1 when the server is ready: every acknowledged write is visible."
-        |s, w| w.value(&[], f64::from(s.app.store().is_ok()));
+    "varve_ready" Gauge "1 when the server is ready: every acknowledged write is visible, and every shard takes writes."
+        |s, w| w.value(&[], f64::from(s.app.ready().is_ok()));
     "varve_http_requests_total" Counter "Requests answered, by path and status code."
         |s, w| for (index, count) in s.app.metrics.routes.iter().enumerate() {
             let path = ROUTES.get(index).map_or("other", |route| route.path);
@@ -399,6 +401,8 @@ metrics! {
     "varve_log_appended_bytes_total" Counter "Bytes appended to the log." |s, w| s.shards(w, |shard| shard.log_bytes_appended);
     "varve_log_syncs_total" Counter "Syncs of the log." |s, w| s.shards(w, |shard| shard.syncs);
     "varve_turns_failed_total" Counter "Turns of a shard that failed as a whole: nothing of them was acknowledged." |s, w| s.shards(w, |shard| shard.turns_failed);
+    "varve_shards_ended_total" Counter "Shards that a bug has stopped: their writes are answered 503 until a restart, which reads back all that was acknowledged."
+        |s, w| w.value(&[], s.app.metrics.shards_ended.get() as f64);
     "varve_log_watermark_offset" Gauge "First offset of a shard's partition that is not applied." |s, w| s.shards(w, |shard| shard.watermark);
     "varve_log_flushed_offset" Gauge "First offset of a shard's partition that is not in a segment." |s, w| s.shards(w, |shard| shard.flushed);
     "varve_log_files" Gauge "Log files of all topics." |s, w| s.engine(w, |status| status.log_files);

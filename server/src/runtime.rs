@@ -11,8 +11,12 @@
 //! Stop: no new connection; open requests are answered; shards take what waits and close, which freezes their heads;
 //! the flushes that this makes due are run. All of it within `shutdown_ms_max`; what is not flushed by then is in the
 //! log and is read back at the next start.
+//!
+//! A panic is our bug and ends as little as it can: a step, which is tried again, or a shard, whose writes are refused
+//! from then on, which `/-/ready` and a metric tell. What it had acknowledged is in the log.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -272,7 +276,7 @@ impl Threads {
             queues.push(queue);
             let (app, bell) = (Arc::clone(app), Arc::clone(&threads.bell));
             let name = format!("shard-{}", shard.partition());
-            threads.shards.push(spawn(name, move || run_shard(&app, &bell, shard, &inbox))?);
+            threads.shards.push(spawn(name, move || run_shard(&app, &bell, shard, inbox))?);
         }
         for number in 0..counts.maintenance {
             let (app, engine, bell) = (Arc::clone(app), Arc::clone(engine), Arc::clone(&threads.bell));
@@ -339,42 +343,196 @@ fn join(app: &App, threads: Vec<thread::JoinHandle<()>>, deadline: Duration) -> 
     all
 }
 
-fn run_shard(app: &App, bell: &Bell, shard: Shard, inbox: &ShardInbox) {
+fn run_shard(app: &App, bell: &Bell, shard: Shard, inbox: ShardInbox) {
     let partition = shard.partition();
     let surroundings = Surroundings {
         now: &|| app.now(),
         wake: &|| bell.ring(),
         report: &|error| tracing::warn!(partition, %error, "a shard's idle call failed"),
     };
-    shard::run(shard, inbox, &surroundings);
+    let ran = catch_unwind(AssertUnwindSafe(|| shard::run(shard, &inbox, &surroundings)));
+    // From here on its writes are refused.
+    drop(inbox);
+    if let Err(panic) = ran {
+        app.metrics.shards_ended.add(1);
+        tracing::error!(partition, "a bug ended the shard; restart the server, its log has all that was acknowledged");
+        // The head was not closed: who joins the thread must know.
+        resume_unwind(panic);
+    }
 }
 
 fn run_maintenance(app: &App, engine: &Engine, bell: &Bell, stop: &AtomicBool) {
-    let failures = AtomicUsize::new(0);
+    let mut failures = 0;
     while !stop.load(Ordering::SeqCst) {
-        let Some(step) = engine.next_step(app.now()) else {
-            bell.wait(MAINTENANCE_IDLE);
-            continue;
-        };
-        let name = step.name();
-        let begin = app.elapsed();
-        match step.run(&app.env).and_then(|done| engine.install(done)) {
-            Ok(()) => {
-                failures.store(0, Ordering::Relaxed);
-                let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
-                app.metrics.step_seconds.observe(seconds);
-                tracing::debug!(step = name, seconds, "step done");
-            }
+        match run_step(app, engine) {
+            Ok(true) => failures = 0,
+            Ok(false) => bell.wait(MAINTENANCE_IDLE),
             Err(error) => {
                 app.metrics.steps_failed.add(1);
-                let failed = failures.fetch_add(1, Ordering::Relaxed).min(8);
-                tracing::warn!(step = name, %error, "step failed; it will be tried again");
-                let pause = (Duration::from_millis(100) * (1 << failed)).min(MAINTENANCE_PAUSE_MAX);
+                tracing::warn!(%error, "step failed; it will be tried again");
+                let pause = (Duration::from_millis(100) * (1 << failures)).min(MAINTENANCE_PAUSE_MAX);
+                failures = (failures + 1).min(8);
                 let until = app.elapsed() + pause;
                 while app.elapsed() < until && !stop.load(Ordering::SeqCst) {
                     bell.wait(Duration::from_millis(100));
                 }
             }
         }
+    }
+}
+
+/// Runs the next step; whether there was one. A panic gives the step back as an error does.
+fn run_step(app: &App, engine: &Engine) -> Result<bool, String> {
+    let mut name = "planning";
+    let begin = app.elapsed();
+    let run = || match engine.next_step(app.now()) {
+        None => Ok(false),
+        Some(step) => {
+            name = step.name();
+            step.run(&app.env).and_then(|done| engine.install(done)).map(|()| true)
+        }
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(ran)) => {
+            if ran {
+                let seconds = app.elapsed().saturating_sub(begin).as_secs_f64();
+                app.metrics.step_seconds.observe(seconds);
+                tracing::debug!(step = name, seconds, "step done");
+            }
+            Ok(ran)
+        }
+        Ok(Err(error)) => Err(format!("{name}: {error}")),
+        Err(_) => Err(format!("{name}: a bug ended it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::atomic::AtomicI64;
+
+    use varve_engine::Write;
+    use varve_model::{TenantName, WriteBatch};
+    use varve_vfs::{Clock, File, Lock, Nanos, Open, Vfs};
+
+    use super::*;
+
+    /// A machine whose time flies, with a bug that is met once.
+    #[derive(Debug)]
+    struct Machine {
+        vfs: Arc<dyn Vfs>,
+        seconds: AtomicI64,
+        /// Part of the name of a file whose creation it breaks, or `clock`.
+        bug: Mutex<Option<&'static str>>,
+    }
+
+    impl Machine {
+        fn meet(&self, what: &str) {
+            let met = self.bug.lock().unwrap().take_if(|bug| what.contains(*bug));
+            assert!(met.is_none(), "a bug at {what}, which the test has put there");
+        }
+
+        fn pass(&self) -> i64 {
+            self.seconds.fetch_add(60, Ordering::Relaxed)
+        }
+    }
+
+    impl Clock for Machine {
+        fn wall(&self) -> Nanos {
+            self.meet("clock");
+            Nanos(self.pass() * 1_000_000_000)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_secs(self.pass().unsigned_abs())
+        }
+    }
+
+    impl Vfs for Machine {
+        fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+            if how == Open::Create {
+                self.meet(&path.to_string_lossy());
+            }
+            self.vfs.open(path, how)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            self.vfs.list(dir)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.vfs.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.vfs.remove(path)
+        }
+
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.vfs.create_dir(dir)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.vfs.sync_dir(dir)
+        }
+
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+            self.vfs.lock(path)
+        }
+    }
+
+    /// A server without threads: its app, its engine, its only shard, and the machine below.
+    fn opened(dir: &Path) -> (App, Arc<Engine>, Shard, Arc<Machine>) {
+        let seconds = AtomicI64::new(1_700_000_000);
+        let machine = Arc::new(Machine { vfs: Env::os().vfs, seconds, bug: Mutex::default() });
+        let env = Env { vfs: machine.clone(), clock: machine.clone(), seed: 1 };
+        let mut settings = Settings::default();
+        settings.server.data_dir = dir.to_owned();
+        settings.engine.partitions = 1;
+        let app = App::new(settings, env);
+        let (engine, mut shards, _) = open(&app).unwrap();
+        (app, engine, shards.remove(0), machine)
+    }
+
+    fn write(app: &App, engine: &Engine) -> Write {
+        let mut batch = WriteBatch::default();
+        batch.push_series([("__name__", "x")].into_iter());
+        batch.push_sample(app.now(), 1.0);
+        Write { tenant: engine.tenant(&TenantName::default()).unwrap(), batch: Arc::new(batch), series: vec![0] }
+    }
+
+    // A panic in a step ended the thread: nothing was flushed any more, and the server said that it was ready.
+    #[test]
+    fn a_bug_in_a_step_fails_it_and_it_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, engine, mut shard, machine) = opened(dir.path());
+        assert!(shard.turn(&[write(&app, &engine)], app.now()).remove(0).is_ok());
+        let flush = engine.request_flush();
+        shard.idle(app.now()).unwrap();
+        *machine.bug.lock().unwrap() = Some("/tmp/");
+        assert_eq!(run_step(&app, &engine), Err("flush: a bug ended it".to_owned()));
+        assert!(!engine.is_flushed(flush));
+        let again = (0..100).any(|_| run_step(&app, &engine) == Ok(true));
+        assert!(again && engine.is_flushed(flush));
+    }
+
+    #[test]
+    fn a_bug_in_a_shard_is_told_and_its_writes_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, engine, shard, machine) = opened(dir.path());
+        let (queue, inbox) = shard::queue(1 << 20);
+        app.open(Store { engine: Arc::clone(&engine), shards: vec![queue.clone()], pool: Pool::new() });
+        assert!(app.ready().is_ok());
+        let waits = queue.push(write(&app, &engine), 1).unwrap();
+        *machine.bug.lock().unwrap() = Some("clock");
+        let ended = catch_unwind(AssertUnwindSafe(|| run_shard(&app, &Bell::default(), shard, inbox)));
+        assert!(ended.is_err(), "who joins the thread sees it");
+        assert!(waits.blocking_recv().is_err());
+        assert_eq!(queue.push(write(&app, &engine), 1).map(drop), Err(shard::Refusal::Stopped));
+        assert_eq!(app.metrics.shards_ended.get(), 1);
+        let refused = app.ready().map(drop).unwrap_err();
+        assert!(refused.status() == 503 && refused.text().contains("shard 0 has stopped"), "{refused}");
+        assert!(app.store().is_ok(), "queries go on");
     }
 }

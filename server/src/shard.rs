@@ -5,7 +5,7 @@
 //! answer finds the batch free for reuse.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -42,14 +42,31 @@ struct Deletion {
 #[derive(Clone)]
 pub struct ShardQueue {
     sender: Sender<Message>,
-    waiting: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     bytes_max: u64,
 }
 
-/// The receiving end, for the shard's thread.
+/// The receiving end, for the shard's thread. Who drops it has ended the shard.
 pub struct ShardInbox {
     receiver: Receiver<Message>,
-    waiting: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// What both ends know.
+#[derive(Default)]
+struct Shared {
+    waiting: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Drop for ShardInbox {
+    /// Lets go of all that waits: the channel would keep it, and its senders waiting, as long as there is a queue.
+    fn drop(&mut self) {
+        // SeqCst: pairs with the load behind each send. A sender that does not see the flag has sent before, and what it
+        // sent is let go here.
+        self.shared.ended.store(true, Ordering::SeqCst);
+        while self.receiver.try_recv().is_ok() {}
+    }
 }
 
 /// Why a write was not taken.
@@ -64,27 +81,26 @@ pub enum Refusal {
 /// Both ends of a shard's queue.
 pub fn queue(bytes_max: u64) -> (ShardQueue, ShardInbox) {
     let (sender, receiver) = bounded(WAITING_MAX);
-    let waiting = Arc::new(AtomicU64::new(0));
-    (ShardQueue { sender, waiting: Arc::clone(&waiting), bytes_max }, ShardInbox { receiver, waiting })
+    let shared = Arc::<Shared>::default();
+    (ShardQueue { sender, shared: Arc::clone(&shared), bytes_max }, ShardInbox { receiver, shared })
 }
 
 impl ShardQueue {
     /// Hands a write to the shard; the answer comes when it is durable and visible, or failed.
     pub fn push(&self, write: Write, bytes: u64) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        if self.has_ended() {
+            return Err(Refusal::Stopped);
+        }
         // Relaxed: a count, nothing is published through it.
-        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.shared.waiting.fetch_add(bytes, Ordering::Relaxed);
         // An empty queue takes any write: one request may be larger than the whole queue.
         if before > 0 && before + bytes > self.bytes_max {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Refusal::Full);
         }
         let (answer, receiver) = oneshot::channel();
-        self.sender.try_send(Message::Write { write, bytes, answer }).map_err(|error| {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => Refusal::Full,
-                TrySendError::Disconnected(_) => Refusal::Stopped,
-            }
+        self.send(Message::Write { write, bytes, answer }).inspect_err(|_| {
+            self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
         })?;
         Ok(receiver)
     }
@@ -97,17 +113,27 @@ impl ShardQueue {
         spec: DeletionSpec,
     ) -> Result<oneshot::Receiver<Result<(), Error>>, Refusal> {
         let (answer, receiver) = oneshot::channel();
-        let deletion = Deletion { tenant, spec, answer };
-        self.sender.try_send(Message::Delete(deletion)).map_err(|error| match error {
+        self.send(Message::Delete(Deletion { tenant, spec, answer }))?;
+        Ok(receiver)
+    }
+
+    fn send(&self, message: Message) -> Result<(), Refusal> {
+        self.sender.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => Refusal::Full,
             TrySendError::Disconnected(_) => Refusal::Stopped,
         })?;
-        Ok(receiver)
+        // Perhaps too late to be let go; see `ShardInbox::drop`.
+        if self.has_ended() { Err(Refusal::Stopped) } else { Ok(()) }
     }
 
     /// Bytes that wait.
     pub fn waiting_bytes(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard takes no more: it was stopped, or a bug ended its thread.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.load(Ordering::SeqCst)
     }
 
     /// Ends the shard's loop after what waits already.
@@ -161,7 +187,7 @@ pub fn run(mut shard: Shard, inbox: &ShardInbox, surroundings: &Surroundings<'_>
             quiet = false;
             let results = shard.turn(&writes, now);
             writes.clear();
-            inbox.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            inbox.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             for (answer, result) in answers.drain(..).zip(results) {
                 // The client may have left; its data is stored all the same.
                 let _ = answer.send(result);

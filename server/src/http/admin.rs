@@ -10,7 +10,7 @@ use varve_engine::DeletionSpec;
 use super::error::{ApiError, no_content};
 use super::{Answer, json, labels, request, success};
 use crate::app::App;
-use crate::shard::Refusal;
+use crate::ingest;
 
 /// How often a call that waits looks whether the work is done.
 const LOOK: Duration = Duration::from_millis(20);
@@ -39,11 +39,7 @@ pub async fn delete_series(app: Arc<App>, request: Request<Body>) -> Answer {
         let spec = DeletionSpec { matchers, range };
         let mut answers = Vec::with_capacity(store.shards.len());
         for shard in &store.shards {
-            let answer = shard.delete(tenant, spec.clone()).map_err(|refusal| match refusal {
-                Refusal::Full => ApiError::queue_full(app.settings.limits.queue_bytes_max),
-                Refusal::Stopped => ApiError::unavailable("the server is stopping"),
-            })?;
-            answers.push(answer);
+            answers.push(shard.delete(tenant, spec.clone()).map_err(|refusal| ingest::refused(&app, refusal))?);
         }
         for answer in answers {
             answer.await.map_err(|_| ApiError::internal("a shard ended without an answer"))??;

@@ -35,9 +35,9 @@ pub async fn healthy(_: Arc<App>, _: Request<Body>) -> Answer {
     Ok(plain("Varve is Healthy.\n"))
 }
 
-/// `/-/ready`: every acknowledged write is visible.
+/// `/-/ready`: every acknowledged write is visible, and every shard takes writes.
 pub async fn ready(app: Arc<App>, _: Request<Body>) -> Answer {
-    app.store()?;
+    app.ready()?;
     Ok(plain("Varve is Ready.\n"))
 }
 
