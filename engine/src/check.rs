@@ -47,14 +47,14 @@ pub fn check(env: &Env, dir: &Path) -> Result<Vec<Damage>> {
         each_batch(env, &path, &mut |header, payload| {
             if header.record.kind == KIND_MANIFEST {
                 match edit::decode(payload) {
-                    Ok(edits) => replay.apply(&edits),
+                    Ok(edits) => replay.apply(header.base_offset, &edits),
                     Err(error) => bad.push((header.base_offset, error)),
                 }
             }
         })?;
         damages.extend(bad.into_iter().map(|(offset, error)| malformed(&path, offset, &error)));
     }
-    for id in replay.finish().segments.keys() {
+    for id in replay.finish().0.segments.keys() {
         if !names(env, &layout.segments())?.contains(&segment_name(*id)) {
             let what = "the segment is missing; the manifest names it".to_owned();
             damages.push(Damage { path: layout.segment(*id), at: 0, what });

@@ -107,6 +107,11 @@ pub(crate) fn open(
         found.damaged.iter().any(|damage| damage.path.starts_with(layout.log().join(topic.as_str())));
     let reports_before = recovery.reports.len();
     let mut manifest = Store::open(&log, manifest_file_bytes(&settings), &mut recovery.reports)?;
+    let segments = env.vfs.list(&layout.segments()).map_err(|error| Error::io("listing", &layout.segments(), error))?;
+    if manifest.catalog().partitions == 0 && segments.iter().any(|name| segment_id(name).is_some()) {
+        // The number of partitions is its first edit, before any segment.
+        recovery.reports.push("the manifest is lost: there are segments, but not one edit".to_owned());
+    }
     let manifest_damaged = manifest_damaged || recovery.reports.len() > reports_before;
 
     let now = env.clock.wall().0.div_euclid(1_000_000);
@@ -118,7 +123,7 @@ pub(crate) fn open(
     for (id, name) in &catalog.tenants {
         tenants.insert(*id, name.clone());
     }
-    let next_segment = sweep(&env, &layout, &catalog.segments, manifest_damaged, &mut recovery)?;
+    let swept = sweep(&env, &layout, &catalog.segments, manifest_damaged, &mut recovery)?;
     let mut version = Version { applied: catalog.applied.clone(), ..Version::default() };
     let mut lost = Vec::new();
     for entry in catalog.segments.values() {
@@ -128,7 +133,7 @@ pub(crate) fn open(
             Opened::Gone => lost.push(Edit::Remove { id: entry.id }),
         }
     }
-    let quarantined = lost.len() as u64;
+    let quarantined = lost.len() as u64 + swept.set_aside;
     if !lost.is_empty()
         && let Err(error) = manifest.commit(&lost, now)
     {
@@ -161,7 +166,7 @@ pub(crate) fn open(
         state,
         tenants,
         cache,
-        next_segment,
+        next_segment: swept.next_segment,
         quarantined,
         lock,
     }));
@@ -202,18 +207,27 @@ pub(crate) fn make(
     Ok(partitions)
 }
 
-/// Removes files that nobody names; returns an id above all that occur.
+/// What sweeping did.
+struct Swept {
+    /// An id above all that occur.
+    next_segment: u64,
+    /// Segments moved to the quarantine.
+    set_aside: u64,
+}
+
+/// Removes files that nobody names; segments are set aside instead where the manifest may have forgotten them.
 fn sweep(
     env: &Env,
     layout: &Layout<'_>,
     named: &std::collections::BTreeMap<u64, SegmentEntry>,
     keep: bool,
     recovery: &mut Recovery,
-) -> Result<u64> {
+) -> Result<Swept> {
     let list = |dir: &Path| env.vfs.list(dir).map_err(|error| Error::io("listing", dir, error));
     // A file that cannot be removed costs its bytes until the next start, and nothing else.
     let remove = |path: &Path| env.vfs.remove(path);
     let mut highest = named.last_key_value().map_or(0, |(id, _)| *id);
+    let mut set_aside = 0;
     for name in list(&layout.tmp())? {
         highest = highest.max(segment_id(&name).unwrap_or(0));
         recovery.orphans += u64::from(remove(&layout.tmp().join(name)).is_ok());
@@ -233,7 +247,7 @@ fn sweep(
             if env.vfs.rename(&path, &to).is_err() {
                 continue;
             }
-            recovery.orphans += 1;
+            set_aside += 1;
             recovery.reports.push(format!(
                 "{}: the manifest is damaged and does not name this segment; kept as {}",
                 path.display(),
@@ -243,7 +257,7 @@ fn sweep(
             recovery.orphans += u64::from(remove(&path).is_ok());
         }
     }
-    Ok(highest + 1)
+    Ok(Swept { next_segment: highest + 1, set_aside })
 }
 
 enum Opened {

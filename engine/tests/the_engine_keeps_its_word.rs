@@ -526,6 +526,89 @@ fn a_damaged_segment_costs_only_itself() {
     assert!(house.open().recovery.reports.is_empty(), "it is reported once");
 }
 
+/// The same house after a disaster of its disk.
+fn stricken(house: &House, strike: impl FnOnce(&SimVfs)) -> House {
+    let disk = house.disk.copy();
+    strike(&disk);
+    let env = disk.env(&house.clock, 1);
+    House { disk, env, clock: house.clock.clone(), settings: house.settings.clone(), limits: house.limits.clone() }
+}
+
+fn segment_names(house: &House) -> Vec<String> {
+    let mut names: Vec<String> =
+        files(house, ".seg").iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Damage in a sealed file of the manifest, which nothing but the manifest reads, made opening take the catalog for
+/// empty: it removed every segment and said nothing.
+#[test]
+fn a_damaged_manifest_costs_no_segment() {
+    let mut house = House::new();
+    house.settings.log_file_bytes = 4096;
+    let mut expected = Vec::new();
+    for life in 0..3 {
+        let mut open = house.open();
+        let tenant = open.tenant("a");
+        // A catalog of several log files.
+        let family =
+            |n| Metadata { family: format!("f{n}"), help: life.to_string().repeat(1000), ..Metadata::default() };
+        open.engine.put_metadata(tenant, &(0..300).map(family).collect::<Vec<_>>()).unwrap();
+        for n in 0..20 {
+            open.write(tenant, &[(UP, START + life * 1000 + n, 1.0)]);
+        }
+        open.flush();
+        expected = open.read(tenant, "up");
+    }
+    assert_eq!(expected.len(), 60);
+    let segments = segment_names(&house);
+    assert!(!segments.is_empty());
+    let mut logs = files(&house, "_manifest/0/");
+    logs.retain(|(path, _)| path.extension().is_some_and(|extension| extension == "log"));
+    assert!(logs.len() > 4, "{logs:?}");
+    let newest = logs.last().unwrap().0.clone();
+    let mut struck = 0;
+    for (path, _) in &logs {
+        let bytes = house.disk.files().into_iter().find(|(other, _)| other == path).unwrap().1;
+        let end = bytes[..bytes.len() - 64].iter().rposition(|byte| *byte != 0).unwrap();
+        for at in (80..end).step_by((end / 10).max(60)) {
+            let house = stricken(&house, |disk| disk.flip(path, at as u64, 3));
+            if check_dir(&house).is_empty() {
+                // A byte of an earlier life of the file.
+                continue;
+            }
+            struck += 1;
+            let open = house.open();
+            assert!(!open.recovery.reports.is_empty(), "{} byte {at}", path.display());
+            assert_eq!(segment_names(&house), segments, "{} byte {at}", path.display());
+            // The newest file has edits that stand nowhere else.
+            if *path != newest {
+                assert_eq!(open.read(open.tenant("a"), "up"), expected, "{} byte {at}", path.display());
+            }
+        }
+    }
+    assert!(struck > 30, "{struck}");
+    // Two places, a snapshot and an edit before it for example: what is forgotten is set aside.
+    let mut set_aside = 0;
+    for (n, (one, _)) in logs.iter().enumerate() {
+        for (other, _) in &logs[..n] {
+            let house = stricken(&house, |disk| [one, other].iter().for_each(|path| disk.flip(path, 80, 3)));
+            let open = house.open();
+            assert_eq!(segment_names(&house), segments, "{} and {}", one.display(), other.display());
+            set_aside += open.engine.status().quarantined;
+        }
+    }
+    assert!(set_aside > 0);
+    let house = stricken(&house, |disk| {
+        files(&house, "_manifest/").iter().for_each(|(path, _)| disk.lose(path));
+    });
+    let open = house.open();
+    assert!(open.recovery.reports[0].contains("the manifest is lost"), "{:?}", open.recovery.reports);
+    assert_eq!(segment_names(&house), segments);
+    assert_eq!(open.engine.status().quarantined, segments.len() as u64);
+}
+
 #[test]
 fn check_sees_every_flipped_bit_of_a_segment_and_of_the_log() {
     let house = House::new();

@@ -115,40 +115,53 @@ impl Catalog {
     }
 }
 
-/// Rebuilds a catalog from records in their order. A snapshot that is not complete has no effect.
+/// Rebuilds a catalog from records in their order. A snapshot that is not complete has no effect: what stands before it
+/// and the edits behind it say the same.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     catalog: Catalog,
-    /// Parts read so far of a snapshot, and how many.
-    building: Option<(Catalog, u32)>,
+    building: Option<Building>,
+    /// Offset of the last complete snapshot.
+    snapshot_at: Option<u64>,
+}
+
+/// The first parts of a snapshot.
+#[derive(Debug, Default)]
+struct Building {
+    catalog: Catalog,
+    /// How many.
+    parts: u32,
+    /// Offset of the first.
+    at: u64,
 }
 
 impl Replay {
-    pub(crate) fn apply(&mut self, record: &[Edit]) {
+    /// Takes in the record at an offset.
+    pub(crate) fn apply(&mut self, offset: u64, record: &[Edit]) {
         let Some(Edit::Snapshot { part, last }) = record.first() else {
-            // An edit between the parts of a snapshot cannot be: the snapshot was given up.
+            // An edit between the parts of a snapshot cannot be: the snapshot was given up, or a part is damaged.
             self.building = None;
             record.iter().for_each(|edit| self.catalog.apply(edit));
             return;
         };
-        let (mut building, expected) = match self.building.take() {
-            _ if *part == 0 => (Catalog::default(), 0),
-            Some(building) => building,
-            None => return,
+        let mut building = match self.building.take() {
+            _ if *part == 0 => Building { at: offset, ..Building::default() },
+            Some(building) if *part == building.parts => building,
+            _ => return,
         };
-        if *part != expected {
-            return;
-        }
-        record.iter().for_each(|edit| building.apply(edit));
+        record.iter().for_each(|edit| building.catalog.apply(edit));
+        building.parts += 1;
         if *last {
-            self.catalog = building;
+            self.catalog = building.catalog;
+            self.snapshot_at = Some(building.at);
         } else {
-            self.building = Some((building, expected + 1));
+            self.building = Some(building);
         }
     }
 
-    pub(crate) fn finish(self) -> Catalog {
-        self.catalog
+    /// The catalog, and the offset of the last complete snapshot.
+    pub(crate) fn finish(self) -> (Catalog, Option<u64>) {
+        (self.catalog, self.snapshot_at)
     }
 }
 
@@ -190,9 +203,9 @@ mod tests {
         let parts = catalog.snapshot();
         assert!(parts.len() > 2);
         let mut replay = Replay::default();
-        replay.apply(&[Edit::Applied { partition: 2, offset: 9 }, Edit::Remove { id: 5 }]);
-        parts.iter().for_each(|part| replay.apply(part));
-        assert_eq!(replay.finish(), catalog);
+        replay.apply(0, &[Edit::Applied { partition: 2, offset: 9 }, Edit::Remove { id: 5 }]);
+        (2..).zip(&parts).for_each(|(offset, part)| replay.apply(offset, part));
+        assert_eq!(replay.finish(), (catalog, Some(2)));
     }
 
     #[test]
@@ -215,10 +228,26 @@ mod tests {
         let parts = big().snapshot();
         let mut replay = Replay::default();
         let edit = Edit::Applied { partition: 2, offset: 9 };
-        replay.apply(std::slice::from_ref(&edit));
-        parts.iter().take(parts.len() - 1).for_each(|part| replay.apply(part));
+        replay.apply(0, std::slice::from_ref(&edit));
+        (1..).zip(&parts[..parts.len() - 1]).for_each(|(offset, part)| replay.apply(offset, part));
         let mut expected = Catalog::default();
         expected.apply(&edit);
-        assert_eq!(replay.finish(), expected);
+        assert_eq!(replay.finish(), (expected, None));
+    }
+
+    #[test]
+    fn what_stands_around_a_damaged_snapshot_makes_up_for_it() {
+        let mut catalog = big();
+        let (before, again) = (catalog.snapshot(), catalog.snapshot());
+        let edit = Edit::Remove { id: 7 };
+        catalog.apply(&edit);
+        for lost in 0..again.len() {
+            let mut replay = Replay::default();
+            (0..).zip(&before).for_each(|(offset, part)| replay.apply(offset, part));
+            let left = again.iter().enumerate().filter(|(part, _)| *part != lost);
+            left.for_each(|(_, part)| replay.apply(1000, part));
+            replay.apply(2000, std::slice::from_ref(&edit));
+            assert_eq!(replay.finish(), (catalog.clone(), Some(0)), "part {lost}");
+        }
     }
 }

@@ -3,9 +3,10 @@
 //! * A commit is one append and one sync; its edits count when both have succeeded.
 //! * When the writer has begun a new log file (after opening, a roll, or a failed write) the whole catalog goes first.
 //!   So an edit of unknown fate is void once anything later is durable, and older files may go.
+//! * They go one snapshot late: where the newest is damaged, the one before and all edits since make up for it.
 
 use varve_model::Millis;
-use varve_wal::{FileId, From, Log, PartitionId, PartitionWriter, RecordHeader, TopicName, TopicSettings};
+use varve_wal::{FileId, From, Log, Offset, PartitionId, PartitionWriter, RecordHeader, TopicName, TopicSettings};
 
 use super::catalog::Replay;
 use super::{Catalog, Edit, edit};
@@ -25,12 +26,14 @@ pub(crate) struct Store {
     writer: PartitionWriter,
     /// The log file that begins with a snapshot.
     file: Option<FileId>,
+    /// Where the last snapshot begins.
+    snapshot_at: Option<Offset>,
     catalog: Catalog,
     payload: Vec<u8>,
 }
 
 impl Store {
-    /// Reads the manifest back. Records that cannot be read are named in `reports`.
+    /// Reads the manifest back. What cannot be read is told in `reports`: then edits may be missing.
     pub(crate) fn open(log: &Log, log_file_bytes: u64, reports: &mut Vec<String>) -> Result<Store> {
         let topic = TopicName::new(TOPIC)?;
         let settings =
@@ -43,12 +46,17 @@ impl Store {
                 continue;
             }
             match edit::decode(batch.payload) {
-                Ok(edits) => replay.apply(&edits),
+                Ok(edits) => replay.apply(batch.offset.0, &edits),
                 Err(error) => reports.push(format!("manifest record at offset {}: {error}", batch.offset)),
             }
         }
+        if cursor.skipped() > 0 {
+            reports.push(format!("the manifest is damaged: {} of its edits cannot be read", cursor.skipped()));
+        }
+        let (catalog, snapshot_at) = replay.finish();
+        let snapshot_at = snapshot_at.map(Offset);
         let writer = log.writer(&topic, PartitionId(0))?;
-        Ok(Store { log: log.clone(), topic, writer, file: None, catalog: replay.finish(), payload: Vec::new() })
+        Ok(Store { log: log.clone(), topic, writer, file: None, snapshot_at, catalog, payload: Vec::new() })
     }
 
     /// What is durable.
@@ -65,15 +73,17 @@ impl Store {
         }
         let snapshot_at = done?;
         edits.iter().for_each(|edit| self.catalog.apply(edit));
-        if let Some(offset) = snapshot_at {
+        if let Some(offset) = snapshot_at
+            && let Some(before) = self.snapshot_at.replace(offset)
+        {
             // It holds back what could go; the next snapshot says so again.
-            let _ = self.log.set_internal_position(CONSUMER, &self.topic, PartitionId(0), offset);
+            let _ = self.log.set_internal_position(CONSUMER, &self.topic, PartitionId(0), before);
         }
         Ok(())
     }
 
     /// Appends and syncs; returns where a snapshot began, if one had to be written.
-    fn append(&mut self, edits: &[Edit], now: Millis) -> Result<Option<varve_wal::Offset>> {
+    fn append(&mut self, edits: &[Edit], now: Millis) -> Result<Option<Offset>> {
         let record = edit::encode(edits);
         let mut snapshot_at = None;
         let file = self.writer.prepare(record.len())?;
@@ -89,7 +99,7 @@ impl Store {
         Ok(snapshot_at)
     }
 
-    fn put(&mut self, record: Vec<u8>, edits: usize, now: Millis) -> Result<varve_wal::Offset> {
+    fn put(&mut self, record: Vec<u8>, edits: usize, now: Millis) -> Result<Offset> {
         let header = RecordHeader {
             tenant: 0,
             kind: KIND_MANIFEST,
