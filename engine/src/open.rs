@@ -1,7 +1,8 @@
 //! Opening a data directory: lock, log, manifest, segments, replay.
 //!
-//! Order matters: nothing is deleted before the manifest is read, and files that it does not name are deleted only when
-//! it was read without damage; otherwise they go to the quarantine.
+//! Order matters: nothing is deleted before the manifest is read, and segments that it does not name are deleted only
+//! when it was read without damage; otherwise they go to the quarantine. What is damaged is reported, wherever it is met:
+//! by the log when it opens, by the manifest, by segments, by replay.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -171,6 +172,9 @@ pub(crate) fn open(
         lock,
     }));
     let shards = replay(&inner, now, &mut recovery)?;
+    // Sealed files are read by cursors only, so their damage is met after the log was opened.
+    let met = inner.log.damage().into_iter().skip(found.damaged.len());
+    recovery.reports.extend(met.map(|damage| damage.to_string()));
     recovery.elapsed_ms = (inner.env.clock.elapsed().saturating_sub(started)).as_millis() as u64;
     Ok((inner, shards, recovery))
 }

@@ -609,6 +609,34 @@ fn a_damaged_manifest_costs_no_segment() {
     assert_eq!(open.engine.status().quarantined, segments.len() as u64);
 }
 
+/// Replay passes over damage in sealed log files, which opening the log does not read.
+#[test]
+fn lost_records_of_the_log_are_told() {
+    let mut house = House::new();
+    house.settings = EngineSettings { partitions: 1, log_file_bytes: 4096, ..house.settings };
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for n in 0..200 {
+        open.write(tenant, &[(UP, START + n, 1.0)]);
+    }
+    drop(open);
+    let sealed = files(&house, "metrics/0/").into_iter().find(|(path, _)| path.to_string_lossy().ends_with(".log"));
+    let (path, len) = sealed.unwrap();
+    let rotten = stricken(&house, |disk| disk.flip(&path, len as u64 / 2, 3));
+    let open = rotten.open();
+    assert_eq!(open.read(tenant, "up").len(), 199);
+    assert_eq!(open.recovery.reports.len(), 1, "{:?}", open.recovery.reports);
+    assert!(open.recovery.reports[0].contains("are lost"), "{:?}", open.recovery.reports);
+    drop(open);
+
+    house.open().flush();
+    let empty = stricken(&house, |disk| files(&house, "metrics/0/").iter().for_each(|(path, _)| disk.lose(path)));
+    let open = empty.open();
+    assert_eq!(open.read(tenant, "up").len(), 200);
+    assert_eq!(open.recovery.reports.len(), 1, "{:?}", open.recovery.reports);
+    assert!(open.recovery.reports[0].contains("the log ends before"), "{:?}", open.recovery.reports);
+}
+
 #[test]
 fn check_sees_every_flipped_bit_of_a_segment_and_of_the_log() {
     let house = House::new();
