@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     flush_requests: AtomicU64,
     next_segment: AtomicU64,
     pub(crate) quarantined: AtomicU64,
+    /// Why log files that nothing needs could not be removed, the last time that was tried.
+    retention_error: Mutex<Option<String>>,
     _lock: Box<dyn Lock>,
 }
 
@@ -149,6 +151,7 @@ impl Inner {
             flush_requests: AtomicU64::new(0),
             next_segment: AtomicU64::new(parts.next_segment),
             quarantined: AtomicU64::new(parts.quarantined),
+            retention_error: Mutex::default(),
             _lock: parts.lock,
         }
     }
@@ -210,9 +213,10 @@ impl Inner {
     /// Lets the log go up to what is in segments.
     pub(crate) fn release_log(&self, partition: u32, applied: u64, now: Millis) {
         let consumer = crate::manifest::store::CONSUMER;
-        // What cannot be removed now is removed next time.
+        // What cannot be removed now is removed next time: until then it costs space, and the error is told.
         let _ = self.log.set_internal_position(consumer, &self.topic, PartitionId(partition), Offset(applied));
-        let _ = self.log.retain(now);
+        let error = self.log.retain(now).err().map(|error| error.to_string());
+        *self.retention_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 }
 
@@ -279,6 +283,11 @@ impl Engine {
     /// Makes the result of a step durable, then visible.
     pub fn install(&self, done: Done) -> Result<()> {
         done.install(&self.inner)
+    }
+
+    /// Why log files that nothing needs any more could not be removed when that was last tried; `None` when they were.
+    pub fn retention_error(&self) -> Option<String> {
+        self.inner.retention_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks all shards to freeze their heads at their next turn or idle call, so that flushes are planned. Returns the

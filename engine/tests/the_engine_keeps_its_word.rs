@@ -17,7 +17,7 @@ use varve_model::{
     Column, Histogram, Labels, Limits, MatchOp, Matcher, Millis, RefusalReason, TenantId, TenantName, TimeRange,
     WriteBatch,
 };
-use varve_vfs::sim::{SimClock, SimVfs};
+use varve_vfs::sim::{Fault, Faults, SimClock, SimVfs};
 use varve_vfs::{Env, Nanos};
 use varve_wal::{From, PartitionId, TopicName};
 
@@ -635,6 +635,36 @@ fn lost_records_of_the_log_are_told() {
     assert_eq!(open.read(tenant, "up").len(), 200);
     assert_eq!(open.recovery.reports.len(), 1, "{:?}", open.recovery.reports);
     assert!(open.recovery.reports[0].contains("the log ends before"), "{:?}", open.recovery.reports);
+}
+
+#[test]
+fn log_files_that_cannot_be_removed_are_told_until_they_are() {
+    let mut told = 0;
+    for operation in 0..30 {
+        let mut house = House::new();
+        house.settings = EngineSettings { partitions: 1, log_file_bytes: 4096, ..house.settings };
+        let mut open = house.open();
+        let tenant = open.tenant("a");
+        for n in 0..100 {
+            open.write(tenant, &[(UP, START + n, 1.0)]);
+        }
+        let now = open.now();
+        open.engine.request_flush();
+        open.shards[0].idle(now).unwrap();
+        let done = open.engine.next_step(now).unwrap().run(&house.env).unwrap();
+        house.disk.set_faults(Faults::at(house.disk.operations() + operation, Fault::Eio));
+        let installed = open.engine.install(done);
+        house.disk.set_faults(Faults::none());
+        if open.engine.retention_error().is_none() {
+            continue;
+        }
+        installed.unwrap();
+        open.write(tenant, &[(UP, START + 100, 1.0)]);
+        open.flush();
+        assert_eq!(open.engine.retention_error(), None);
+        told += 1;
+    }
+    assert!(told > 0);
 }
 
 #[test]

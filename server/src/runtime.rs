@@ -363,9 +363,13 @@ fn run_shard(app: &App, bell: &Bell, shard: Shard, inbox: ShardInbox) {
 
 fn run_maintenance(app: &App, engine: &Engine, bell: &Bell, stop: &AtomicBool) {
     let mut failures = 0;
+    let mut retention_error = None;
     while !stop.load(Ordering::SeqCst) {
         match run_step(app, engine) {
-            Ok(true) => failures = 0,
+            Ok(true) => {
+                failures = 0;
+                tell_retention(engine, &mut retention_error);
+            }
             Ok(false) => bell.wait(MAINTENANCE_IDLE),
             Err(error) => {
                 app.metrics.steps_failed.add(1);
@@ -379,6 +383,19 @@ fn run_maintenance(app: &App, engine: &Engine, bell: &Bell, stop: &AtomicBool) {
             }
         }
     }
+}
+
+/// Says once that log files cannot be removed, and once that they can again.
+fn tell_retention(engine: &Engine, told: &mut Option<String>) {
+    let error = engine.retention_error();
+    if error == *told {
+        return;
+    }
+    match &error {
+        Some(error) => tracing::warn!(%error, "log files could not be removed; they cost space meanwhile"),
+        None => tracing::info!("log files are removed again"),
+    }
+    *told = error;
 }
 
 /// Runs the next step; whether there was one. A panic gives the step back as an error does.

@@ -23,6 +23,8 @@ pub struct Counts {
     pub files_recycled: u64,
     /// Log files that retention removed or set aside as spare.
     pub files_removed: u64,
+    /// Times that retention could not remove a partition's files.
+    pub retention_failures: u64,
     /// Places found damaged, at opening and while reading.
     pub damaged: u64,
     /// Torn tails cut at opening.
@@ -41,6 +43,7 @@ pub(crate) struct Counters {
     pub(crate) files_made: AtomicU64,
     pub(crate) files_recycled: AtomicU64,
     pub(crate) files_removed: AtomicU64,
+    pub(crate) retention_failures: AtomicU64,
     pub(crate) damaged: AtomicU64,
     pub(crate) torn: AtomicU64,
 }
@@ -63,6 +66,7 @@ impl Counters {
             files_made: read(&self.files_made),
             files_recycled: read(&self.files_recycled),
             files_removed: read(&self.files_removed),
+            retention_failures: read(&self.retention_failures),
             damaged: read(&self.damaged),
             torn: read(&self.torn),
         }

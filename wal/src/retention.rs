@@ -64,6 +64,12 @@ fn take_oldest(partition: &Partition) -> (Arc<LogFile>, Option<usize>) {
 
 /// Applies retention to one partition.
 pub(crate) fn retain(shared: &Shared, partition: &Partition, now_ms: i64, retained: &mut Retained) -> Result<()> {
+    let done = remove_files(shared, partition, now_ms, retained);
+    add(&shared.counters.retention_failures, u64::from(done.is_err()));
+    done
+}
+
+fn remove_files(shared: &Shared, partition: &Partition, now_ms: i64, retained: &mut Retained) -> Result<()> {
     let vfs = &shared.env.vfs;
     let sync = || vfs.sync_dir(&partition.dir).map_err(|error| Error::io("sync", &partition.dir, error));
     let _retaining = partition.retaining();

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use varve_vfs::sim::{SimClock, SimVfs};
+use varve_vfs::sim::{Fault, Faults, SimClock, SimVfs};
 use varve_vfs::{Env, Nanos, Vfs};
 use varve_wal::{
     Error, From, GroupName, Log, LogSettings, Offset, PartitionId, RecordHeader, TopicName, TopicSettings, check, dump,
@@ -192,6 +192,22 @@ fn committed_offsets_outlive_the_process_and_many_rolls() {
     assert_eq!(log.committed(&group, &topic(), P0), Some(Offset(199)));
     assert_eq!(log.committed(&other, &topic(), P0), Some(Offset(3)));
     assert_eq!(log.groups().len(), 2);
+}
+
+#[test]
+fn retention_that_fails_is_counted_and_tried_again() {
+    let (disk, env) = env();
+    let log = open(&env);
+    log.create_topic(&topic(), TopicSettings { retention_ms: Some(0), ..small() }).unwrap();
+    write(&log, 100);
+    log.set_internal_position("engine", &topic(), P0, Offset(200)).unwrap();
+    for n in 1..4 {
+        disk.set_faults(Faults::at(disk.operations(), Fault::Eio));
+        log.retain(0).unwrap_err();
+        assert_eq!(log.counts().retention_failures, n);
+    }
+    log.retain(0).unwrap();
+    assert_eq!((log.partitions(&topic())[0].files, log.counts().retention_failures), (1, 3));
 }
 
 #[test]
