@@ -417,6 +417,7 @@ impl Engine {
                 status.log_bytes += partition.bytes;
             }
         }
+        status.log = inner.log.counts();
         let work = &inner.work;
         status.quarantined = inner.quarantined.load(Ordering::Relaxed);
         status.steps = vec![

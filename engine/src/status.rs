@@ -35,6 +35,8 @@ pub struct EngineStatus {
     pub log_files: u64,
     /// Bytes of log files over all topics.
     pub log_bytes: u64,
+    /// What the log has counted since the engine was opened.
+    pub log: varve_wal::Counts,
 }
 
 /// One shard.

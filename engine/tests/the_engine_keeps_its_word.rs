@@ -627,6 +627,7 @@ fn lost_records_of_the_log_are_told() {
     assert_eq!(open.read(tenant, "up").len(), 199);
     assert_eq!(open.recovery.reports.len(), 1, "{:?}", open.recovery.reports);
     assert!(open.recovery.reports[0].contains("are lost"), "{:?}", open.recovery.reports);
+    assert_eq!(open.engine.status().log.damaged, 1);
     drop(open);
 
     house.open().flush();
@@ -659,6 +660,7 @@ fn log_files_that_cannot_be_removed_are_told_until_they_are() {
             continue;
         }
         installed.unwrap();
+        assert_eq!(open.engine.status().log.retention_failures, 1);
         open.write(tenant, &[(UP, START + 100, 1.0)]);
         open.flush();
         assert_eq!(open.engine.retention_error(), None);

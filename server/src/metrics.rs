@@ -407,6 +407,17 @@ metrics! {
     "varve_log_flushed_offset" Gauge "First offset of a shard's partition that is not in a segment." |s, w| s.shards(w, |shard| shard.flushed);
     "varve_log_files" Gauge "Log files of all topics." |s, w| s.engine(w, |status| status.log_files);
     "varve_log_bytes" Gauge "Bytes of log files of all topics." |s, w| s.engine(w, |status| status.log_bytes);
+    "varve_log_file_events_total" Counter "What became of log files since the start: `made` of zeros, `recycled` from a spare, `removed` because nothing needs them."
+        |s, w| for log in s.engine.iter().map(|status| &status.log) {
+            for (event, count) in [("made", log.files_made), ("recycled", log.files_recycled), ("removed", log.files_removed)] {
+                w.value(&[("event", event)], count as f64);
+            }
+        };
+    "varve_log_sync_seconds_total" Counter "Time spent in writing and syncing the log, all topics." |s, w| if let Some(status) = &s.engine { w.value(&[], status.log.sync_nanos as f64 / 1e9) };
+    "varve_log_failures_total" Counter "Writes and syncs of the log that failed: their batches were not acknowledged." |s, w| s.engine(w, |status| status.log.failures);
+    "varve_log_retention_failures_total" Counter "Times that log files of a partition could not be removed; they cost space until the next try." |s, w| s.engine(w, |status| status.log.retention_failures);
+    "varve_log_damaged_total" Counter "Places of the log found damaged, at the start and while reading; the messages of the start are in its output." |s, w| s.engine(w, |status| status.log.damaged);
+    "varve_log_torn_total" Counter "Unfinished writes at the end of a partition that the start cut; they were never acknowledged." |s, w| s.engine(w, |status| status.log.torn);
     "varve_segments" Gauge "Live segments, by level."
         |s, w| for (level, count) in s.engine.iter().flat_map(|status| status.levels.iter().enumerate()) {
             w.value(&[("level", &level.to_string())], *count as f64);
