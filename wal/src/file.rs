@@ -237,7 +237,15 @@ pub(crate) fn make(env: &Env, plan: &Plan<'_>) -> Result<Made> {
 /// A log file's bytes, read whole, with the ranges that could not be read as zeros.
 pub(crate) struct Loaded {
     pub(crate) bytes: Vec<u8>,
+    /// Ascending.
     pub(crate) unreadable: Vec<std::ops::Range<u64>>,
+}
+
+impl Loaded {
+    /// Whether any byte of a range could not be read.
+    pub(crate) fn misses(&self, range: std::ops::Range<u64>) -> bool {
+        self.unreadable.iter().any(|unreadable| unreadable.start < range.end && range.start < unreadable.end)
+    }
 }
 
 /// Reads all of a file. A range that fails is tried again in small pieces; what fails again is zero.

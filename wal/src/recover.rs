@@ -1,8 +1,9 @@
 //! Recovery: opens a partition's files and tells a torn tail (cut) from damage (reported, quarantined, skipped).
 //!
 //! One idea: what was durable is written down. Every batch says how far the partition was synced before it; every
-//! later file begins where the partition was durable. A gap below that is damage: acknowledged records are gone. A
-//! gap at or above it, at the end of the newest file, is a write that never finished: nobody was told it succeeded.
+//! later file begins where the partition was durable. A gap below that is damage: acknowledged records are gone. So is
+//! one that cannot be read. Another gap at or above it, at the end of the newest file, is a write that never finished:
+//! nobody was told it succeeded.
 //!
 //! Invariants:
 //! * Damage never makes opening fail; it is told with file, bytes and the offsets that are gone.
@@ -11,6 +12,7 @@
 //! * Where the end of the newest file cannot be known (cut, unreadable), offsets jump over what it could have held:
 //!   no offset is ever given twice.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::file::{self, Extent, FILE_HEADER_BYTES, FileHeader, Loaded, LogFile, VERSION};
 use crate::index;
 use crate::log::settle;
-use crate::scan::{Rest, Scan, scan};
+use crate::scan::{Gap, Rest, Scan, scan};
 use crate::spares::{self, SPARES_MAX, Spares};
 use crate::topic::{Offset, PartitionId, TopicName, remove_if_there};
 
@@ -310,7 +312,7 @@ impl Opening<'_> {
         limit
     }
 
-    /// In the newest file a gap at or above what was durable is a torn tail.
+    /// In the newest file a gap at or above what was durable is a torn tail, if its bytes could be read.
     fn newest_end(&mut self, path: &Path, loaded: &Loaded, header: &FileHeader, found: &mut Scan) -> Result<u64> {
         let (bytes, len) = (&loaded.bytes, loaded.bytes.len() as u64);
         let durable = found.durable.max(header.base_offset);
@@ -326,7 +328,9 @@ impl Opening<'_> {
             found.extent.whole = false;
             return Ok(end);
         }
-        if let Some(n) = found.gaps.iter().position(|gap| gap.first < gap.end && gap.first >= durable) {
+        let torn =
+            |gap: &Gap| gap.first < gap.end && gap.first >= durable && !loaded.misses(gap.at..gap.at + gap.bytes);
+        if let Some(n) = found.gaps.iter().position(torn) {
             found.extent = found.gaps[n].before.clone();
             found.rest = Rest::Torn(found.gaps[n].what);
             found.gaps.truncate(n);
@@ -345,18 +349,25 @@ impl Opening<'_> {
         if self.repair
             && let Some(at) = found.doubtful_at.filter(|at| *at < extent.end_at)
         {
-            self.make_durable(path, &bytes[at as usize..extent.end_at as usize], at)?;
+            self.make_durable(path, loaded, at..extent.end_at)?;
         }
         Ok(found.extent.end_offset)
     }
 
     /// Brings the last group to the disk whatever the page cache pretends: the same bytes are written and synced again.
-    fn make_durable(&self, path: &Path, bytes: &[u8], at: u64) -> Result<()> {
+    /// What could not be read is left alone: it may be read another time.
+    fn make_durable(&self, path: &Path, loaded: &Loaded, range: Range<u64>) -> Result<()> {
         let handle = self.env.vfs.open(path, Open::Write).map_err(|error| Error::io("open", path, error))?;
-        match handle.write_at(bytes, at).map_err(|error| Error::io("write", path, error)) {
-            // A disk that needs space even to overwrite still has the bytes it has.
-            Ok(()) | Err(Error::Full { .. }) => {}
-            Err(error) => return Err(error),
+        let mut at = range.start;
+        for hole in loaded.unreadable.iter().chain([&(range.end..range.end)]) {
+            let end = hole.start.clamp(at, range.end);
+            let bytes = loaded.bytes.get(at as usize..end as usize).unwrap_or_default();
+            match handle.write_at(bytes, at).map_err(|error| Error::io("write", path, error)) {
+                // A disk that needs space even to overwrite still has the bytes it has.
+                Ok(()) | Err(Error::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            at = hole.end.clamp(end, range.end);
         }
         handle.sync().map_err(|error| Error::io("sync", path, error))
     }
