@@ -133,10 +133,7 @@ pub fn log_file(data: &[u8]) {
         let before = read(&log);
         let Ok(mut writer) = log.writer(&topic(), P0) else { continue };
         let record = RecordHeader { records: 1, ..RecordHeader::default() };
-        // A forged file may say that the offsets are at their end.
-        if log.high_water(&topic(), P0) > Offset(1 << 62) {
-            continue;
-        }
+        // A forged file may say that the offsets are at their end: then the append is refused.
         let Ok(offset) = writer.append(&record, b"acknowledged") else { continue };
         if writer.sync().is_err() {
             continue;

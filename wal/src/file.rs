@@ -26,6 +26,8 @@ pub(crate) const MAGIC: &[u8; 8] = b"VARVELOG";
 pub(crate) const VERSION: u16 = 1;
 /// Bytes of a file's header; the first batch stands behind it.
 pub(crate) const FILE_HEADER_BYTES: usize = 64;
+/// Bytes of a log file at most: the largest batch, 1 GiB, has room. A header that says more is none.
+const FILE_BYTES_MAX: u64 = 2 << 30;
 /// Name of a file in the making.
 pub(crate) const FRESH: &str = "new";
 const FLAG_RECYCLED: u16 = 1;
@@ -86,7 +88,9 @@ impl FileHeader {
             base_offset: wire::u64_at(bytes, 16).filter(|base| *base <= OFFSET_MAX).ok_or(SHORT)?,
             salt: wire::u64_at(bytes, 24).ok_or(SHORT)?,
             made_ms: wire::i64_at(bytes, 32).ok_or(SHORT)?,
-            file_bytes: wire::u64_at(bytes, 40).ok_or(SHORT)?,
+            file_bytes: wire::u64_at(bytes, 40)
+                .filter(|bytes| *bytes <= FILE_BYTES_MAX)
+                .ok_or(Malformed("size of the log file"))?,
             topic: wire::u32_at(bytes, 48).ok_or(SHORT)?,
             recycled: wire::u16_at(bytes, 10).ok_or(SHORT)? & FLAG_RECYCLED != 0,
         };
@@ -314,6 +318,16 @@ mod tests {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(FileHeader::decode(&flipped).is_err());
+        }
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_not_believed() {
+        for (file_bytes, believed) in [(FILE_BYTES_MAX, true), (FILE_BYTES_MAX + 1, false), (u64::MAX, false)] {
+            let (partition, made_ms) = (PartitionId(0), 0);
+            let header =
+                FileHeader { partition, base_offset: 0, salt: 1, made_ms, file_bytes, topic: 1, recycled: false };
+            assert_eq!(FileHeader::decode(&header.encode()).is_ok(), believed, "{file_bytes}");
         }
     }
 }

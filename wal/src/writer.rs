@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use varve_vfs::{Env, File};
 
-use crate::batch::{self, FLAG_MARK, HEADER_BYTES, Header, RecordHeader};
+use crate::batch::{self, FLAG_MARK, HEADER_BYTES, Header, OFFSET_MAX, RecordHeader};
 use crate::bounds::Bound;
 use crate::counters::{Counters, add};
 use crate::error::{Error, Result};
@@ -95,6 +95,11 @@ impl PartitionWriter {
     }
 
     fn place(&mut self, payload_bytes_max: usize) -> Result<FileId> {
+        if self.next > OFFSET_MAX {
+            // Only forged or damaged files lead there. A batch up there would be written and never believed.
+            let error = std::io::Error::other("its offsets are at their end");
+            return Err(Error::io("append to", &self.partition.dir, error));
+        }
         let max = self.shared.settings.batch_bytes_max;
         if payload_bytes_max as u64 > max {
             let got = payload_bytes_max as u64;

@@ -316,6 +316,27 @@ fn offsets_can_be_spent_for_records_that_the_log_has_lost() {
     assert_eq!((offsets, cursor.skipped()), (vec![0, 2, 4, 100], 94));
 }
 
+/// Batches beyond the last offset that is believed were written and acknowledged, and gone at the next opening.
+#[test]
+fn at_the_end_of_the_offsets_appends_are_refused() {
+    let (_, env) = env();
+    let log = open(&env);
+    log.create_topic(&topic(), small()).unwrap();
+    let last = i64::MAX as u64;
+    log.begin_at(&topic(), P0, Offset(last - 1)).unwrap();
+    let mut writer = log.writer(&topic(), P0).unwrap();
+    for offset in [last - 1, last] {
+        assert_eq!(writer.append(&record(1, 0), b"x").unwrap(), Offset(offset));
+        writer.sync().unwrap();
+    }
+    writer.append(&record(1, 0), b"x").unwrap_err();
+    drop((writer, log));
+    let log = open(&env);
+    assert_eq!(read(&log, From::Beginning).len(), 2);
+    // A new file is refused as well.
+    log.writer(&topic(), P0).unwrap().append(&record(1, 0), b"x").unwrap_err();
+}
+
 #[test]
 fn every_file_can_be_printed() {
     let (disk, env) = env();
