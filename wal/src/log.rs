@@ -3,7 +3,8 @@
 //! Invariants:
 //! * A topic exists when its topic file is durable; its partition directories are durable before that.
 //! * A partition has at most one writer; a cursor never sees what is not durable.
-//! * The locks guard maps, for a few lines. `making` alone is held during I/O: it orders the making of topics.
+//! * The locks guard maps, for a few lines. Two are held during I/O: `making`, which orders the making of topics, and
+//!   before it `offsets`, in which commits of groups stand in line.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -321,7 +322,8 @@ impl Log {
     /// Makes a group's position durable.
     ///
     /// # Errors
-    /// The position is not taken: [`Error::Full`], [`Error::Io`], [`Error::Unknown`].
+    /// The position is not taken: [`Error::Full`], [`Error::Io`], [`Error::Unknown`]; [`Error::Taken`] while somebody
+    /// else writes the topic of the positions.
     pub fn commit(&self, group: &GroupName, topic: &TopicName, partition: PartitionId, offset: Offset) -> Result<()> {
         self.commit_all(group, &[(topic.clone(), partition, offset)])
     }
@@ -335,19 +337,17 @@ impl Log {
             self.partition(topic, *partition)?;
         }
         let offsets_topic = TopicName::new(OFFSETS_TOPIC)?;
-        if !lock(&self.inner.offsets).is_ready() {
+        // Held from the check on: whoever comes second finds the writer.
+        let mut offsets = lock(&self.inner.offsets);
+        if !offsets.is_ready() {
             let log_file_bytes = self.inner.shared.settings.offsets_file_bytes;
             let settings =
                 TopicSettings { partitions: 1, log_file_bytes, retention_ms: Some(0), retention_bytes: None };
             self.create_topic(&offsets_topic, settings)?;
-            match self.writer(&offsets_topic, PartitionId(0)) {
-                Ok(writer) => lock(&self.inner.offsets).ready(writer),
-                // Another thread was faster.
-                Err(Error::Taken { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            offsets.ready(self.writer(&offsets_topic, PartitionId(0))?);
         }
-        let snapshot = lock(&self.inner.offsets).commit(group, positions)?;
+        let snapshot = offsets.commit(group, positions)?;
+        drop(offsets);
         if let Some(base) = snapshot {
             self.set_internal_position(OFFSETS_TOPIC, &offsets_topic, PartitionId(0), base)?;
             // Old files only cost space: the next retention tries again.

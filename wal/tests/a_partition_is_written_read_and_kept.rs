@@ -194,6 +194,21 @@ fn committed_offsets_outlive_the_process_and_many_rolls() {
     assert_eq!(log.groups().len(), 2);
 }
 
+/// A commit that found the topic but no writer (another thread was between the two) ended in `unreachable!`.
+#[test]
+fn a_commit_without_the_writer_of_the_positions_is_refused() {
+    let (_, env) = env();
+    let log = open(&env);
+    let (group, offsets) = (GroupName::new("alerter").unwrap(), TopicName::new("_offsets").unwrap());
+    log.create_topic(&topic(), small()).unwrap();
+    log.create_topic(&offsets, small()).unwrap();
+    let taken = log.writer(&offsets, P0).unwrap();
+    assert!(matches!(log.commit(&group, &topic(), P0, Offset(1)), Err(Error::Taken { .. })));
+    drop(taken);
+    log.commit(&group, &topic(), P0, Offset(1)).unwrap();
+    assert_eq!(log.committed(&group, &topic(), P0), Some(Offset(1)));
+}
+
 #[test]
 fn retention_that_fails_is_counted_and_tried_again() {
     let (disk, env) = env();
