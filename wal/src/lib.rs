@@ -5,7 +5,7 @@
 //! <dir>/<topic>/<partition>/<base offset>.log  log file: header, batches, zeros, header again
 //!                           <base offset>.idx  its index once it is sealed; a hint
 //!                           oldest, newest     which log files must be there, so that a loss is seen
-//!                           spare              a log file to be used again
+//!                           spare, spare-2     log files to be used again
 //! ```
 //!
 //! * [`Log`] opens the directory and tells what was torn and what is damaged ([`Recovery`]).

@@ -25,7 +25,7 @@ use crate::file::{self, Extent, FILE_HEADER_BYTES, FileHeader, Loaded, LogFile, 
 use crate::index;
 use crate::log::settle;
 use crate::scan::{Gap, Rest, Scan, scan};
-use crate::spares::{self, SPARES_MAX, Spares};
+use crate::spares::{self, Spares};
 use crate::topic::{Offset, PartitionId, TopicName, remove_if_there};
 
 /// What opening the log found.
@@ -192,23 +192,18 @@ impl Opening<'_> {
         }
     }
 
-    /// The spare serves if it has the right size.
+    /// Spares serve if they have the right size; others go, those of a build that kept more of them too.
     fn spares(&mut self, names: &[String]) -> Result<Spares> {
         let mut found = Spares::default();
         if !self.repair {
             return Ok(found);
         }
-        for place in 0..SPARES_MAX {
-            let name = spares::name(place);
-            if !names.iter().any(|other| other == name) {
-                continue;
-            }
+        for name in names.iter().filter(|name| spares::is_spare(name)) {
             let path = self.dir.join(name);
             let len = self.env.vfs.open(&path, Open::Read).and_then(|file| file.len());
-            if len.is_ok_and(|len| len == self.log_file_bytes) {
-                found.ready(place);
-            } else {
-                remove_if_there(self.env, &path)?;
+            match spares::place(name) {
+                Some(place) if len.is_ok_and(|len| len == self.log_file_bytes) => found.ready(place),
+                _ => remove_if_there(self.env, &path)?,
             }
         }
         Ok(found)

@@ -10,10 +10,21 @@
 /// Spares of a partition at most: they are disk that holds nothing, also where little is written.
 pub(crate) const SPARES_MAX: usize = 2;
 
+const NAMES: [&str; SPARES_MAX] = ["spare", "spare-2"];
+
 /// The name of the file at a place.
 pub(crate) fn name(place: usize) -> &'static str {
-    const NAMES: [&str; SPARES_MAX] = ["spare", "spare-2"];
     NAMES.get(place).copied().unwrap_or("spare")
+}
+
+/// Whether a file is a spare, of this build or of one that kept more.
+pub(crate) fn is_spare(name: &str) -> bool {
+    name.starts_with("spare")
+}
+
+/// The place of a spare; `None` for one of a build that kept more.
+pub(crate) fn place(name: &str) -> Option<usize> {
+    NAMES.iter().position(|known| *known == name)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

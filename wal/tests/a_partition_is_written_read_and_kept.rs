@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use varve_vfs::sim::{Fault, Faults, SimClock, SimVfs};
-use varve_vfs::{Env, Nanos, Vfs};
+use varve_vfs::{Env, Nanos, Open, Vfs};
 use varve_wal::{
     Error, From, GroupName, Log, LogSettings, Offset, PartitionId, RecordHeader, TopicName, TopicSettings, check, dump,
 };
@@ -223,6 +223,21 @@ fn retention_that_fails_is_counted_and_tried_again() {
     }
     log.retain(0).unwrap();
     assert_eq!((log.partitions(&topic())[0].files, log.counts().retention_failures), (1, 3));
+}
+
+#[test]
+fn spares_of_a_build_that_kept_more_are_removed() {
+    let (disk, env) = env();
+    let log = open(&env);
+    log.create_topic(&topic(), small()).unwrap();
+    drop(log);
+    let dir = Path::new("/data/log/metrics/0");
+    for (name, len) in [("spare", 4096), ("spare-2", 8192), ("spare-3", 4096), ("spare-4", 4096)] {
+        let file = env.vfs.open(&dir.join(name), Open::Create).unwrap();
+        file.write_at(&vec![0; len], 0).unwrap();
+    }
+    open(&env);
+    assert_eq!(disk.list(dir).unwrap(), ["oldest", "spare"]);
 }
 
 #[test]
