@@ -27,10 +27,6 @@ impl File for MemoryFile {
         read_only()
     }
 
-    fn set_len(&self, _len: u64) -> io::Result<()> {
-        read_only()
-    }
-
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

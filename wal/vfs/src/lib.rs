@@ -78,8 +78,6 @@ pub trait File: Send + Sync + Debug {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
     /// Writes all of `buf` at byte `at`, or an error. Durable after [`File::sync`].
     fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
-    /// Cuts or extends (with zeros) the file.
-    fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes written data durable. An error is final for this handle: nothing may be retried on it.
     fn sync(&self) -> io::Result<()>;
     /// Maps the whole file. Sealed files only: they never change again. A disk error under a map kills the

@@ -135,11 +135,6 @@ impl File for OsFile {
         self.file.write_all_at(buf, at)
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.alive()?;
-        self.file.set_len(len)
-    }
-
     fn sync(&self) -> io::Result<()> {
         self.alive()?;
         // fdatasync: it commits a changed length too, but not times, so an overwrite in place costs no journal.

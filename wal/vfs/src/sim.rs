@@ -119,16 +119,6 @@ impl Node {
         }
     }
 
-    fn set_len(&mut self, len: u64) {
-        let before = self.live.sectors.len() as u64;
-        self.live.set_len(len);
-        for index in len / SECTOR_BYTES as u64..before {
-            let now = self.live.sectors.get(index as usize).cloned().flatten();
-            self.versions.entry(index).or_default().push(now);
-        }
-        self.lens.push(len);
-    }
-
     /// Only what is dirty: sectors that a failed sync forgot stay lost although the cache still shows them.
     fn sync(&mut self) {
         if self.lens.pop().is_some() {
@@ -767,18 +757,6 @@ impl File for SimFile {
         let count = usize::try_from(count).unwrap_or(buf.len()).min(buf.len());
         state.node(self.inode)?.write(&buf[..count], at);
         result
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.writable()?;
-        let mut state = guard(&self.state);
-        let turn = state.turn("set_len", &self.path)?;
-        let before = state.node(self.inode)?.live.len;
-        if len > before && state.room(self.inode, before, len - before) < len - before {
-            return Err(full());
-        }
-        state.node(self.inode)?.set_len(len);
-        if let Turn::Cut = turn { Err(off()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
