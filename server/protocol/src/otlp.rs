@@ -136,8 +136,11 @@ impl Default for Settings {
 
 /// Samples of one `target_info` in one request.
 const TARGET_INFO_MAX: i64 = 1000;
-/// Sentences about what was left out.
+/// Sentences about what was left out, and how often one is made to see whether it is new.
 const WARNINGS_MAX: usize = 20;
+const WARNINGS_TRIED_MAX: usize = 1000;
+/// Bytes of a name in a sentence.
+const NAME_BYTES_MAX: usize = 100;
 
 /// Reads a decompressed request in JSON into `batch`, replacing what it holds.
 pub fn decode_json(
@@ -171,6 +174,7 @@ pub fn decode(body: &[u8], settings: &Settings, limits: &Limits, batch: &mut Wri
         batch,
         budget: Budget::new(bytes_max),
         summary: Summary::default(),
+        warnings_tried: 0,
         resource: Resource::default(),
         scope: LabelSet::default(),
         labels: LabelSet::default(),
@@ -197,6 +201,7 @@ struct Decoder<'a, 'b> {
     batch: &'b mut WriteBatch,
     budget: Budget,
     summary: Summary,
+    warnings_tried: usize,
     resource: Resource<'a>,
     /// Labels of the scope.
     scope: LabelSet<'a>,
@@ -208,7 +213,7 @@ struct Decoder<'a, 'b> {
 
 /// A metric as far as all kinds have it.
 struct Metric {
-    /// Its name as the client has it, for sentences.
+    /// The beginning of its name as the client has it, for sentences.
     given: String,
     /// Its name as a series has it.
     name: String,
@@ -299,8 +304,10 @@ impl<'a> Decoder<'a, '_> {
                 _ => {}
             }
         }
+        // Sentences are made by the point, so what goes into them is short before.
+        let short = short(given);
         let Some((number, data)) = data else {
-            self.warn(|| format!("metric {given:?} has no data"));
+            self.warn(|| format!("metric {short:?} has no data"));
             return Ok(());
         };
         let (mut temporality, mut is_monotonic) = (0, false);
@@ -334,18 +341,18 @@ impl<'a> Decoder<'a, '_> {
             Ok(name) => name,
             Err(what) => {
                 let points = count_fields(data, 1)?;
-                self.reject(points, || format!("metric {given:?}: {what}"));
+                self.reject(points, || format!("metric {short:?}: {what}"));
                 return Ok(());
             }
         };
         if is_delta && self.settings.delta == Delta::Native {
             kind = MetricType::Unknown;
         }
-        let metric = Metric { given: given.to_owned(), name, kind, unit: name::unit(unit), is_delta };
+        let metric = Metric { given: short.to_owned(), name, kind, unit: name::unit(unit), is_delta };
         let before = (self.batch.series.len(), self.summary.rejected);
         self.points(number, data, &metric)?;
         if before == (self.batch.series.len(), self.summary.rejected) {
-            self.warn(|| format!("metric {given:?} has no data points"));
+            self.warn(|| format!("metric {short:?} has no data points"));
             return Ok(());
         }
         self.budget.spend(size_of::<Metadata>() + metric.name.len() + help.len() + metric.unit.len())?;
@@ -361,13 +368,24 @@ impl<'a> Decoder<'a, '_> {
         self.warn(what);
     }
 
+    /// Leaves out a data point whose labels have been set: that work is paid for as if it were kept.
+    #[cold]
+    fn reject_point(&mut self, what: impl FnOnce() -> String) -> Result<(), Error> {
+        self.reject(1, what);
+        self.budget.spend(size_of::<varve_model::write::WriteSeries>() + self.labels.bytes())
+    }
+
+    /// Keeps a sentence that is new. What is sent a million times is not put into words as often.
     #[cold]
     fn warn(&mut self, what: impl FnOnce() -> String) {
-        if self.summary.warnings.len() < WARNINGS_MAX {
-            let what: String = what().chars().take(300).collect();
-            if self.summary.warnings.last() != Some(&what) {
-                self.summary.warnings.push(what);
-            }
+        let warnings = &mut self.summary.warnings;
+        if warnings.len() >= WARNINGS_MAX || self.warnings_tried >= WARNINGS_TRIED_MAX {
+            return;
+        }
+        self.warnings_tried += 1;
+        let what = what();
+        if !warnings.contains(&what) {
+            warnings.push(what);
         }
     }
 
@@ -419,6 +437,11 @@ impl<'a> Decoder<'a, '_> {
         self.batch.set_start(start);
         Ok(())
     }
+}
+
+/// The beginning of a name.
+fn short(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or_default()
 }
 
 /// The last field of this number, as messages are merged by those who send them once.

@@ -22,6 +22,11 @@ impl<'a> LabelSet<'a> {
         self.0.clear();
     }
 
+    /// Bytes of all names and values.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(n, _)| n == name)
     }

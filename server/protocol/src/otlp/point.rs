@@ -72,7 +72,7 @@ impl<'a> Decoder<'a, '_> {
                 Err(what) => Err(what),
             };
             if let Err(what) = labelled {
-                self.reject(1, || format!("metric {:?}: {what}", metric.given));
+                self.reject_point(|| format!("metric {:?}: {what}", metric.given))?;
                 continue;
             }
             let first_series = self.batch.series.len() as u32;
@@ -256,8 +256,7 @@ impl<'a> Decoder<'a, '_> {
         }
         self.seen(head.time);
         if scale < SCALE_MIN {
-            self.reject(1, || format!("metric {:?}: its scale {scale} is below {SCALE_MIN}", metric.given));
-            return Ok(());
+            return self.reject_point(|| format!("metric {:?}: its scale {scale} is below {SCALE_MIN}", metric.given));
         }
         let scale_down = scale.saturating_sub(SCALE_MAX).max(0) as u32;
         let sides = positive.sparse(scale_down, 1).and_then(|positive| Ok((positive, negative.sparse(scale_down, 1)?)));

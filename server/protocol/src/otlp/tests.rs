@@ -231,3 +231,34 @@ fn small_bodies_do_not_become_large_batches() {
     assert!(matches!(error, Error::Limit { setting: "decompressed_bytes_max", .. }), "{error}");
     assert!(batch.series.is_empty() && batch.bytes.capacity() <= 4 << 20);
 }
+
+/// A rejected point was free: each cloned the labels of its resource and put the whole name of its metric into words.
+#[test]
+fn rejected_points_are_paid_for_and_told_in_short() {
+    let limits = Limits { decompressed_bytes_max: 4 << 20, ..Limits::default() };
+    let long = "x".repeat(20_000);
+    let service = format!(r#"{{"key":"service.name","value":{{"stringValue":"{long}"}}}}"#);
+    let with = |points: usize| {
+        let points = vec![r#"{"scale":-5}"#; points].join(",");
+        let metric = format!(
+            r#"{{"name":"{long}","exponentialHistogram":{{"aggregationTemporality":2,"dataPoints":[{points}]}}}}"#
+        );
+        let mut batch = WriteBatch::default();
+        decode_json(request(&service, &metric).as_bytes(), &Settings::default(), &limits, &mut batch)
+    };
+    let summary = with(100).unwrap();
+    assert_eq!((summary.rejected, summary.warnings.len()), (100, 1));
+    assert!(summary.warnings[0].len() < 300 && summary.warnings[0].contains("its scale -5"), "{summary:?}");
+    let error = with(1000).unwrap_err();
+    assert!(matches!(error, Error::Limit { setting: "decompressed_bytes_max", .. }), "{error}");
+}
+
+#[test]
+fn a_sentence_is_kept_once() {
+    let point = |key: &str| format!(r#"{{{TIMES},"attributes":[{{"key":"{key}"}}]}}"#);
+    let metrics: Vec<String> = ["a", "b", "a", "b"]
+        .map(|name| format!(r#"{{"name":"{name}","gauge":{{"dataPoints":[{}]}}}}"#, point("")))
+        .to_vec();
+    let (_, summary) = read(&request("", &metrics.join(",")), &Settings::default());
+    assert_eq!((summary.rejected, summary.warnings.len()), (4, 2), "{summary:?}");
+}
