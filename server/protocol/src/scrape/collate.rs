@@ -4,6 +4,8 @@
 //! Lines of one histogram stand together in a text; a line of another histogram, or anything else, ends it. What
 //! contradicts itself (counts that fall, a count unlike the last bucket's) becomes no histogram, and is not an error.
 
+use std::cmp::Ordering;
+
 use varve_model::histogram::Span;
 use varve_model::labels::{METRIC_NAME, push_label};
 use varve_model::write::MetricType;
@@ -22,7 +24,7 @@ const GAP_MAX: i32 = 2;
 /// Buckets of one classic histogram, cumulative, collected in any order.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ClassicBuckets {
-    /// Upper bound and cumulative count, ascending.
+    /// Upper bound and cumulative count, in the order said.
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
     sum: f64,
@@ -38,18 +40,16 @@ impl ClassicBuckets {
 
     /// A bucket's cumulative count; of one bound the first counts.
     pub fn bucket(&mut self, bound: f64, count: f64) {
-        let at = self.buckets.partition_point(|(known, _)| *known < bound);
-        if self.buckets.get(at).is_some_and(|(known, _)| *known == bound) {
-            return;
-        }
-        let before = at.checked_sub(1).and_then(|at| self.buckets.get(at)).map_or(0.0, |(_, count)| *count);
-        let after = self.buckets.get(at).map_or(f64::INFINITY, |(_, count)| *count);
-        // Written so that NaN is wrong too.
-        if bound.is_nan() || !(before <= count && count <= after) {
-            self.invalid = true;
-        } else {
-            self.buckets.insert(at, (bound, count));
-        }
+        self.invalid |= bound.is_nan();
+        self.buckets.push((bound, count));
+    }
+
+    /// Brings the buckets into the order of their bounds, once for all, and each bound to one bucket.
+    fn sort(&mut self) {
+        // Stable, so that of one bound the first stays first; in time by number where they are sorted, as they nearly
+        // always are. None of them is NaN.
+        self.buckets.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        self.buckets.dedup_by(|(later, _), (first, _)| later == first);
     }
 
     /// The number of observations.
@@ -68,12 +68,15 @@ impl ClassicBuckets {
         if self.invalid {
             return None;
         }
+        self.sort();
         let last = self.buckets.last().map(|(_, count)| *count);
         let count = self.count.or(last).unwrap_or(0.0);
         if self.buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
-            self.bucket(f64::INFINITY, count);
+            self.buckets.push((f64::INFINITY, count));
         }
-        if self.invalid || self.buckets.last().is_none_or(|(_, last)| *last != count) {
+        // Written so that NaN is wrong too.
+        let last = self.buckets.iter().try_fold(0.0, |before, (_, count)| (before <= *count).then_some(*count));
+        if last != Some(count) {
             return None;
         }
         let is_float = self.buckets.iter().any(|(_, count)| count.fract() != 0.0 || *count >= COUNT_MAX);
@@ -225,5 +228,73 @@ impl Visitor for Collator<'_> {
         // Exemplars of native histograms must say when.
         self.exemplars.extend(sample.exemplars.iter().filter(|exemplar| exemplar.time.is_some()).cloned());
         if self.classic_too { self.visitor.sample(sample) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Each bucket put into its place as it comes: plain, and slow where there are many.
+    fn by_insertion(said: &[(f64, f64)], count: Option<f64>) -> Option<Vec<(f64, f64)>> {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        let mut insert = |bound: f64, count: f64| {
+            let at = buckets.partition_point(|(known, _)| *known < bound);
+            if buckets.get(at).is_some_and(|(known, _)| *known == bound) {
+                return Some(());
+            }
+            let before = at.checked_sub(1).map_or(0.0, |at| buckets[at].1);
+            let after = buckets.get(at).map_or(f64::INFINITY, |(_, count)| *count);
+            (!bound.is_nan() && before <= count && count <= after).then(|| buckets.insert(at, (bound, count)))
+        };
+        said.iter().try_for_each(|(bound, count)| insert(*bound, *count))?;
+        let count = count.or(buckets.last().map(|(_, count)| *count)).unwrap_or(0.0);
+        if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
+            let ascends = buckets.last().is_none_or(|(_, last)| *last <= count) && count >= 0.0;
+            ascends.then(|| buckets.push((f64::INFINITY, count)))?;
+        }
+        (buckets.last().is_some_and(|(_, last)| *last == count)).then_some(buckets)
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_the_lines_does_not_matter(
+            said in prop::collection::vec((0u8..12, 0u8..12, any::<bool>()), 0..12),
+            count in prop::option::of(0u8..12),
+        ) {
+            // Counts that mostly ascend with the bounds, so that many of the histograms are good.
+            let number = |n: u8| match n {
+                0 => -0.0,
+                1 => 0.0,
+                10 => f64::INFINITY,
+                11 => f64::NAN,
+                n => f64::from(n),
+            };
+            let said: Vec<(f64, f64)> =
+                said.into_iter().map(|(bound, count, odd)| (number(bound), number(if odd { count } else { bound }))).collect();
+            let count = count.map(number).filter(|count| !count.is_nan());
+            let mut classic = ClassicBuckets::default();
+            said.iter().for_each(|(bound, count)| classic.bucket(*bound, *count));
+            count.into_iter().for_each(|count| classic.count(count));
+            let converted = classic.convert();
+            let expected = by_insertion(&said, count);
+            prop_assert_eq!(converted.is_some(), expected.is_some());
+            if let (Some(histogram), Some(expected)) = (converted, expected) {
+                let bounds: Vec<f64> = expected.iter().map(|(bound, _)| *bound).filter(|bound| bound.is_finite()).collect();
+                prop_assert_eq!(histogram.custom_bounds, bounds);
+                if histogram.count.is_finite() {
+                    prop_assert_eq!(histogram.positive.iter().sum::<f64>(), histogram.count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_buckets_in_descending_order_are_sorted_once() {
+        let mut classic = ClassicBuckets::default();
+        (0..1_000_000).rev().for_each(|bound| classic.bucket(f64::from(bound), f64::from(bound)));
+        let histogram = classic.convert().unwrap();
+        assert_eq!((histogram.count, histogram.custom_bounds.len()), (999_999.0, 1_000_000));
     }
 }
