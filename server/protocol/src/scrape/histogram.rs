@@ -7,12 +7,16 @@ use varve_model::histogram::Span;
 /// Coarsest exponential schema.
 const SCHEMA_MIN: i32 = -4;
 
-/// Absolute counts with the index of their bucket; `None` where spans and counts do not fit.
+/// Absolute counts with the index of their bucket, ascending; `None` where spans and counts do not fit, or a span leads
+/// back.
 pub(super) fn buckets(spans: &[Span], counts: &[f64]) -> Option<Vec<(i32, f64)>> {
     let mut out = Vec::with_capacity(counts.len());
     let mut counts = counts.iter();
     let mut index: i32 = 0;
-    for span in spans {
+    for (at, span) in spans.iter().enumerate() {
+        if at > 0 && span.offset < 0 {
+            return None;
+        }
         index = index.checked_add(span.offset)?;
         for _ in 0..span.length {
             out.push((index, *counts.next()?));
@@ -111,6 +115,9 @@ mod tests {
         assert_eq!(histogram.positive, [1.0, 2.0]);
         assert!(histogram.negative_spans.is_empty());
         histogram.positive.push(1.0);
+        assert_eq!(compact(&mut histogram, 0), None);
+        let back = vec![Span { offset: 3, length: 1 }, Span { offset: -2, length: 1 }];
+        let mut histogram = Histogram { positive_spans: back, positive: vec![1.0, 2.0], ..Histogram::default() };
         assert_eq!(compact(&mut histogram, 0), None);
     }
 }
