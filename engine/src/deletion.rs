@@ -41,7 +41,7 @@ pub struct DeletionSpec {
 
 impl DeletionSpec {
     /// The payload of its record; the batch says the tenant.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         number::push_signed(out, self.range.min);
         number::push_signed(out, self.range.max);
@@ -80,7 +80,7 @@ impl DeletionSpec {
     }
 
     /// Decodes a whole record.
-    pub(crate) fn from_record(payload: &[u8]) -> std::result::Result<DeletionSpec, Malformed> {
+    pub fn from_record(payload: &[u8]) -> std::result::Result<DeletionSpec, Malformed> {
         let mut reader = Reader::new(payload);
         let spec = DeletionSpec::decode(&mut reader)?;
         if reader.is_empty() { Ok(spec) } else { Err(Malformed("bytes behind a deletion")) }

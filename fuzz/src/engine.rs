@@ -1,12 +1,12 @@
-//! Targets of what the engine reads back from its log: records and manifest edits behind valid checksums.
+//! Targets of what the engine reads back from its log: records, deletions and manifest edits behind valid checksums.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use varve_engine::manifest::edit;
-use varve_engine::record::KIND_METRICS;
-use varve_engine::{Engine, EngineSettings, Shard, Write, route};
-use varve_model::{Column, Limits, TenantId, TenantName, TimeRange, WriteBatch};
+use varve_engine::record::{KIND_DELETION, KIND_METRICS};
+use varve_engine::{DeletionSpec, Engine, EngineSettings, Shard, Write, route};
+use varve_model::{Column, Labels, Limits, TenantId, TenantName, TimeRange, WriteBatch};
 use varve_vfs::sim::{SimClock, SimVfs};
 use varve_vfs::{Env, Nanos};
 use varve_wal::{From, Log, LogSettings, PartitionId, RecordHeader, TopicName};
@@ -89,9 +89,9 @@ fn content(engine: &Engine, tenant: TenantId) -> Vec<String> {
     content
 }
 
-/// A metrics record behind a valid checksum. Whatever it says, the engine opens, has what it had before, and opens a
-/// second time with the same content.
-pub fn record(data: &[u8]) {
+/// What the engine has when it meets a record of `kind` in its log, behind a valid checksum and behind one series
+/// `before`: it opens, and opens a second time with the same content.
+fn replayed(kind: u8, payload: &[u8]) -> Vec<String> {
     static BASE: OnceLock<(SimVfs, TenantId)> = OnceLock::new();
     let (base, tenant) = BASE.get_or_init(|| {
         let mut batch = WriteBatch::default();
@@ -101,25 +101,52 @@ pub fn record(data: &[u8]) {
     });
     let disk = base.copy();
     let log = open_log(&disk);
-    let header =
-        RecordHeader { tenant: tenant.0, kind: KIND_METRICS, records: 9, time_ms: NOW, ..RecordHeader::default() };
+    let header = RecordHeader { tenant: tenant.0, kind, records: 9, time_ms: NOW, ..RecordHeader::default() };
     let append = || {
         let mut writer = log.writer(&topic(), P0)?;
-        writer.append(&header, data)?;
+        writer.append(&header, payload)?;
         writer.sync()?;
         writer.idle()
     };
     append().unwrap_or_else(|error| panic!("the log takes any payload: {error}"));
     drop(log);
-    let contents = [(); 2].map(|()| {
+    let [first, second] = [(); 2].map(|()| {
         let (engine, shards) = open(&disk);
         let content = content(&engine, *tenant);
         drop(shards);
         content
     });
+    assert_eq!(first, second);
+    first
+}
+
+fn has_before(content: &[String]) -> bool {
     let expected = format!(r#"{{__name__="before", job="varve"}} [{NOW}"#);
-    assert!(contents[0].iter().any(|series| series.starts_with(&expected)), "{:?}", contents[0]);
-    assert_eq!(contents[0], contents[1]);
+    content.iter().any(|series| series.starts_with(&expected))
+}
+
+/// A metrics record. Whatever it says, the engine has what it had before.
+pub fn record(data: &[u8]) {
+    let content = replayed(KIND_METRICS, data);
+    assert!(has_before(&content), "{content:?}");
+}
+
+/// The record of a deletion. What is read is written again and read the same; the engine has what it had before, unless
+/// the record names it.
+pub fn deletion(data: &[u8]) {
+    let names_it = match DeletionSpec::from_record(data) {
+        Ok(spec) => {
+            let mut again = Vec::new();
+            spec.encode(&mut again);
+            assert_eq!(DeletionSpec::from_record(&again).as_ref(), Ok(&spec));
+            let labels = Labels::from([("__name__", "before"), ("job", "varve")]);
+            let value = |name: &str| labels.get(name).unwrap_or_default();
+            spec.range.contains(NOW) && spec.matchers.iter().all(|matcher| matcher.matches(value(&matcher.name)))
+        }
+        Err(_) => false,
+    };
+    let content = replayed(KIND_DELETION, data);
+    assert_eq!(has_before(&content), !names_it, "{content:?}");
 }
 
 /// A record of the manifest.

@@ -16,7 +16,7 @@ mod storage;
 mod tsdb;
 
 pub use codec::{gorilla, histograms, times, values};
-pub use engine::{manifest, record, records_of};
+pub use engine::{deletion, manifest, record, records_of};
 pub use protocol::{exposition, inflate, influx, label_bytes, otlp, remote_read, remote_write, remote_write_v2};
 pub use query::promql;
 pub use scrape::{scrape, scrape_config};
@@ -35,6 +35,7 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "batches", run: batches },
+    Target { name: "deletion", run: deletion },
     Target { name: "exposition", run: exposition },
     Target { name: "gorilla", run: gorilla },
     Target { name: "histograms", run: histograms },

@@ -88,7 +88,7 @@ fn replacements(byte: u8) -> impl Iterator<Item = u8> {
 }
 
 /// Targets that open a whole store: each byte is changed to one value in so many, another one at each place.
-const SLOW: [(&str, usize); 3] = [("log_file", 9), ("record", 11), ("segment", 3)];
+const SLOW: [(&str, usize); 4] = [("deletion", 5), ("log_file", 9), ("record", 11), ("segment", 3)];
 
 fn replay(name: &str) {
     let few = SLOW.iter().find(|(slow, _)| *slow == name).map_or(1, |(_, few)| *few);
@@ -134,5 +134,5 @@ macro_rules! replays {
     };
 }
 
-replays!(batches exposition gorilla histograms inflate influx label_bytes log_file manifest otlp promql record
+replays!(batches deletion exposition gorilla histograms inflate influx label_bytes log_file manifest otlp promql record
     remote_read remote_write remote_write_v2 scrape scrape_config segment times tsdb values);

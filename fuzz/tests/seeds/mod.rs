@@ -22,6 +22,7 @@ pub(crate) fn of(target: &str) -> Vec<Seed> {
     let texts = |texts: &[(&str, &str)]| texts.iter().map(|(name, text)| seed(name, *text)).collect();
     match target {
         "batches" => storage::batches(),
+        "deletion" => storage::deletions(),
         "exposition" => texts(EXPOSITION),
         "gorilla" => columns().iter().map(|(name, times, values)| seed(name, gorilla_of(times, values))).collect(),
         "histograms" => histogram_chunks(),
@@ -55,24 +56,30 @@ fn scrapes() -> Vec<Seed> {
     let bytes = |number: u8, inner: &[u8]| [&[number << 3 | 2, inner.len() as u8], inner].concat();
     let double = |number: u8, value: f64| [&[number << 3 | 1], &value.to_le_bytes()[..]].concat();
     let bucket = [&[8, 2][..], &double(2, 0.5)].concat();
-    let histogram = [
-        &[8, 6][..],
-        &double(2, 8.0),
-        &bytes(3, &bucket),
-        &[0x28, 6],
-        &double(6, 0.001),
-        &[0x38, 1],
-        &bytes(12, &[8, 0, 16, 2]),
-        &bytes(13, &[4, 2]),
-        &bytes(15, &[8, 77]),
-    ]
-    .concat();
-    let metric = [bytes(1, &[bytes(1, b"x"), bytes(2, b"y")].concat()), bytes(7, &histogram), vec![0x30, 99]].concat();
-    let family = [bytes(1, b"h"), bytes(2, b"help"), vec![0x18, 4], bytes(4, &metric)].concat();
-    let body = [&[family.len() as u8][..], &family].concat();
+    let body = |spans: &[u8]| {
+        let histogram = [
+            &[8, 6][..],
+            &double(2, 8.0),
+            &bytes(3, &bucket),
+            &[0x28, 6],
+            &double(6, 0.001),
+            &[0x38, 1],
+            spans,
+            &bytes(13, &[4, 2]),
+            &bytes(15, &[8, 77]),
+        ]
+        .concat();
+        let labels = bytes(1, &[bytes(1, b"x"), bytes(2, b"y")].concat());
+        let metric = [labels, bytes(7, &histogram), vec![0x30, 99]].concat();
+        let family = [bytes(1, b"h"), bytes(2, b"help"), vec![0x18, 4], bytes(4, &metric)].concat();
+        [&[family.len() as u8][..], &family].concat()
+    };
+    // The second span leads back: counts and spans did not fit each other.
+    let back = [bytes(12, &[8, 6, 16, 1]), bytes(12, &[8, 3, 16, 1])].concat();
     let text = "# TYPE h histogram\nh_bucket{le=\"1\",x=\"y\"} 1\nh_bucket{le=\"+Inf\",x=\"y\"} 3 99\nh_sum{x=\"y\"} 4\nh_count{x=\"y\"} 3\n{\"a.b\",c=\"d\"} NaN\n";
     let open = "# TYPE c counter\n# UNIT c_s s\nc_total{a=\"b\\n\"} 1 2.5 # {id=\"1\"} 0.5 3\n# EOF\n";
-    vec![seed("protobuf", body), seed("text", text), seed("open-metrics", open)]
+    let (usual, back) = (body(&bytes(12, &[8, 0, 16, 2])), body(&back));
+    vec![seed("protobuf", usual), seed("spans-that-lead-back", back), seed("text", text), seed("open-metrics", open)]
 }
 
 const SCRAPE_CONFIG: &[(&str, &str)] = &[(

@@ -76,6 +76,25 @@ pub(super) fn records() -> Vec<Seed> {
     vec![seed("floats", floats), seed("rich", rich)]
 }
 
+/// Deletions with every operator, and one of all there is.
+pub(super) fn deletions() -> Vec<Seed> {
+    let matcher = |op, name, value| Matcher::new(op, name, value, 1 << 20).expect("a matcher");
+    let matchers = vec![
+        matcher(MatchOp::Equal, "__name__", "before"),
+        matcher(MatchOp::NotEqual, "job", "x"),
+        matcher(MatchOp::Regex, "job", "v.*|b"),
+        matcher(MatchOp::NotRegex, "a", "[0-9]+"),
+    ];
+    let all = DeletionSpec { matchers: Vec::new(), range: TimeRange::ALL };
+    let some = DeletionSpec { matchers, range: TimeRange { min: -5, max: 1_790_000_000_000 } };
+    let of = |spec: DeletionSpec| {
+        let mut bytes = Vec::new();
+        spec.encode(&mut bytes);
+        bytes
+    };
+    vec![seed("all", of(all)), seed("some", of(some))]
+}
+
 /// Every kind of edit.
 pub(super) fn manifests() -> Vec<Seed> {
     let metadata =
