@@ -79,8 +79,7 @@ pub(crate) fn run(inner: &Inner, dir: &Path) -> Result<Copied> {
         tenant: deletion.tenant,
         spec: deletion.spec.clone(),
     }));
-    let metadata = catalog.metadata.into_iter();
-    edits.extend(metadata.map(|((tenant, _), metadata)| Edit::Metadata { tenant, metadata }));
+    edits.extend(catalog.metadata_edits());
     for part in parts(edits) {
         manifest.commit(&part, now)?;
     }

@@ -26,7 +26,8 @@ use crate::copy::Copied;
 use crate::error::{Error, Result};
 use crate::head::registry::Registry;
 use crate::head::{FrozenHead, Head};
-use crate::manifest::{Edit, Store};
+use crate::manifest::catalog::parts;
+use crate::manifest::{Edit, Families, Store, families};
 use crate::open;
 use crate::segment::BlockCache;
 use crate::settings::EngineSettings;
@@ -324,35 +325,22 @@ impl Engine {
         self.inner.state.load().version.deletions.len()
     }
 
-    /// Keeps metadata of metric families, the last one of a family; durable when it returns. Families beyond the limit
-    /// are left out.
-    pub fn put_metadata(&self, tenant: TenantId, metadata: &[Metadata]) -> Result<()> {
+    /// Keeps metadata of metric families, the last one of a family; durable when it returns. Families beyond a limit are
+    /// left out: gives how many.
+    pub fn put_metadata(&self, tenant: TenantId, metadata: &[Metadata]) -> Result<u64> {
         let mut manifest = self.inner.manifest();
-        let known = &manifest.catalog().metadata;
-        let all = (tenant, String::new())..(TenantId(tenant.0.saturating_add(1)), String::new());
-        let mut room = (self.inner.limits.metadata_per_tenant_max as usize).saturating_sub(known.range(all).count());
-        let mut edits = Vec::new();
-        for metadata in metadata {
-            match known.get(&(tenant, metadata.family.clone())) {
-                Some(old) if old == metadata => continue,
-                Some(_) => {}
-                None if room == 0 => continue,
-                None => room -= 1,
-            }
-            edits.push(Edit::Metadata { tenant, metadata: metadata.clone() });
-        }
+        let (edits, left_out) = families::edits(&manifest.catalog().metadata, tenant, metadata, &self.inner.limits);
         let now = self.wall_ms();
-        // Far below the size of a log file each.
-        for part in edits.chunks(500) {
-            manifest.commit(part, now)?;
+        for part in parts(edits) {
+            manifest.commit(&part, now)?;
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Metadata of a tenant's metric families in order of names.
     pub fn metadata(&self, tenant: TenantId) -> Vec<Metadata> {
-        let all = (tenant, String::new())..(TenantId(tenant.0.saturating_add(1)), String::new());
-        self.inner.manifest().catalog().metadata.range(all).map(|(_, metadata)| metadata.clone()).collect()
+        let manifest = self.inner.manifest();
+        manifest.catalog().metadata.get(&tenant).into_iter().flat_map(Families::iter).cloned().collect()
     }
 
     /// The engine in figures.

@@ -113,6 +113,7 @@ pub struct Metrics {
     pub samples_accepted: Counter,
     pub exemplars_accepted: Counter,
     pub exemplars_dropped: Counter,
+    pub metadata_left_out: Counter,
     pub query_seconds: Timing,
     pub query_samples: Counter,
     pub queries_failed: Counter,
@@ -144,6 +145,7 @@ impl Metrics {
             samples_accepted: Counter::default(),
             exemplars_accepted: Counter::default(),
             exemplars_dropped: Counter::default(),
+            metadata_left_out: Counter::default(),
             query_seconds: Timing::default(),
             query_samples: Counter::default(),
             queries_failed: Counter::default(),
@@ -380,6 +382,8 @@ metrics! {
         |s, w| w.value(&[], s.app.metrics.exemplars_accepted.get() as f64);
     "varve_exemplars_dropped_total" Counter "Exemplars refused: too old, too far in the future, too many, or with invalid labels."
         |s, w| w.value(&[], s.app.metrics.exemplars_dropped.get() as f64);
+    "varve_metadata_left_out_total" Counter "Metric families whose type, help and unit were not kept: beyond a limit, or not written."
+        |s, w| w.value(&[], s.app.metrics.metadata_left_out.get() as f64);
     "varve_shard_queue_bytes" Gauge "Bytes of writes that wait for a shard."
         |s, w| for (index, queue) in s.app.find_store().iter().flat_map(|store| &store.shards).enumerate() {
             w.value(&[("shard", &index.to_string())], queue.waiting_bytes() as f64);

@@ -5,6 +5,7 @@ mod house;
 
 use house::{House, batch, compress, directory, now_ms, start};
 use varve_model::histogram::Span;
+use varve_model::write::Metadata;
 use varve_model::{Histogram, WriteBatch};
 use varve_protocol::remote_write::{encode_v1, encode_v2};
 
@@ -301,4 +302,22 @@ fn full_heads_are_answered_503_so_that_senders_try_again() {
     let answer = house.write(&sent);
     assert_eq!((answer.status, answer.error().0.as_str()), (503, "unavailable"));
     assert_eq!(header(&answer, "retry-after"), "1");
+}
+
+#[test]
+fn a_help_text_that_is_too_long_fails_no_sample() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-metadata-bytes-per-family-max", "100"]);
+    let now = now_ms();
+    let mut sent = batch(&[(&[("__name__", "up")], &[(now, 1.0)])]);
+    for (family, bytes) in [("up", 99), ("down", 10)] {
+        let help = "h".repeat(bytes);
+        sent.metadata.push(Metadata { family: family.to_owned(), help, ..Metadata::default() });
+    }
+    assert_eq!(house.write(&sent).status, 204);
+    assert_eq!(house.samples("up", "1m", now), [(now, 1.0)]);
+    let metadata = house.get("/api/v1/metadata").json();
+    assert!(metadata["data"]["up"].is_null() && !metadata["data"]["down"].is_null(), "{metadata}");
+    let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
+    assert!(metrics.contains("\nvarve_metadata_left_out_total 1\n"), "{metrics}");
 }

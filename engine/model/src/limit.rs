@@ -79,6 +79,12 @@ pub struct Limits {
     pub regex_bytes_max: u32,
     /// Metric families whose metadata is kept, per tenant.
     pub metadata_per_tenant_max: u32,
+    /// Bytes of the name, help and unit of one metric family.
+    pub metadata_bytes_per_family_max: u32,
+    /// Bytes of all of them, per tenant.
+    pub metadata_bytes_per_tenant_max: u64,
+    /// Bytes of all of them, of all tenants.
+    pub metadata_bytes_max: u64,
     /// Exemplars of one series that wait in memory for their flush.
     pub exemplars_per_series_max: u32,
     /// Exemplars of one tenant that wait in memory for their flush, per shard.
@@ -124,6 +130,9 @@ impl Default for Limits {
             query_text_bytes_max: 1 << 20,
             regex_bytes_max: 4 << 20,
             metadata_per_tenant_max: 50_000,
+            metadata_bytes_per_family_max: 16 << 10,
+            metadata_bytes_per_tenant_max: 16 << 20,
+            metadata_bytes_max: 64 << 20,
             exemplars_per_series_max: 1_000,
             exemplars_per_tenant_max: 100_000,
             exemplar_label_chars_max: 128,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use varve_model::write::Metadata;
 use varve_model::{TenantId, TenantName};
 
-use super::{Edit, SegmentEntry};
+use super::families::text_bytes;
+use super::{Edit, Families, SegmentEntry};
 use crate::deletion::DeletionSpec;
 
 /// Edits in one part: keeps a record far below the size of a log file.
@@ -19,7 +19,7 @@ pub(crate) fn parts(edits: impl IntoIterator<Item = Edit>) -> Vec<Vec<Edit>> {
     let mut bytes = 0;
     for edit in edits {
         let text = match &edit {
-            Edit::Metadata { metadata: m, .. } => m.family.len() + m.help.len() + m.unit.len(),
+            Edit::Metadata { metadata, .. } => text_bytes(metadata),
             Edit::Delete { spec, .. } => spec.matchers.iter().map(|m| m.name.len() + m.value.len()).sum(),
             _ => 0,
         };
@@ -43,8 +43,7 @@ pub(crate) struct Catalog {
     /// Number of partitions; 0 before the directory was made.
     pub(crate) partitions: u32,
     pub(crate) tenants: BTreeMap<TenantId, TenantName>,
-    /// By tenant and family.
-    pub(crate) metadata: BTreeMap<(TenantId, String), Metadata>,
+    pub(crate) metadata: BTreeMap<TenantId, Families>,
     /// Live segments by id.
     pub(crate) segments: BTreeMap<u64, SegmentEntry>,
     /// Per partition the offset below which everything is in segments.
@@ -63,7 +62,7 @@ impl Catalog {
                 self.tenants.insert(*id, name.clone());
             }
             Edit::Metadata { tenant, metadata } => {
-                self.metadata.insert((*tenant, metadata.family.clone()), metadata.clone());
+                self.metadata.entry(*tenant).or_default().put(metadata.clone());
             }
             Edit::Add(segment) => {
                 self.segments.insert(segment.id, segment.clone());
@@ -100,9 +99,7 @@ impl Catalog {
             tenant: *tenant,
             spec: spec.clone(),
         }));
-        edits.extend(
-            self.metadata.iter().map(|((tenant, _), m)| Edit::Metadata { tenant: *tenant, metadata: m.clone() }),
-        );
+        edits.extend(self.metadata_edits());
         let mut parts = parts(edits);
         if parts.is_empty() {
             parts.push(Vec::new());
@@ -112,6 +109,13 @@ impl Catalog {
             part.insert(0, Edit::Snapshot { part: number as u32, last: number + 1 == count });
         }
         parts
+    }
+
+    /// The edits that say all metadata.
+    pub(crate) fn metadata_edits(&self) -> impl Iterator<Item = Edit> {
+        self.metadata.iter().flat_map(|(tenant, families)| {
+            families.iter().map(|metadata| Edit::Metadata { tenant: *tenant, metadata: metadata.clone() })
+        })
     }
 }
 
@@ -169,6 +173,7 @@ impl Replay {
 mod tests {
     use super::*;
     use crate::manifest::edit;
+    use varve_model::write::Metadata;
     use varve_model::{MatchOp, Matcher, TimeRange};
 
     fn big() -> Catalog {

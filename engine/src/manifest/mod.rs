@@ -9,8 +9,10 @@
 
 pub(crate) mod catalog;
 pub mod edit;
+pub(crate) mod families;
 pub(crate) mod store;
 
 pub(crate) use catalog::Catalog;
 pub(crate) use edit::{Edit, SegmentEntry};
+pub(crate) use families::Families;
 pub(crate) use store::Store;

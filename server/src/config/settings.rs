@@ -258,6 +258,9 @@ settings! {
     query_text_bytes_max: Bytes = "Bytes of a query text.";
     regex_bytes_max: Bytes = "Memory of one compiled regular expression.";
     metadata_per_tenant_max: Count = "Metric families of a tenant whose type, help and unit are kept.";
+    metadata_bytes_per_family_max: Bytes = "Bytes of the name, help and unit of one metric family; a larger one is left out, its samples are stored.";
+    metadata_bytes_per_tenant_max: Bytes = "Bytes of the names, helps and units of a tenant that are kept.";
+    metadata_bytes_max: Bytes = "Bytes of the names, helps and units of all tenants that are kept: they are in memory and in every snapshot of the manifest.";
     exemplars_per_series_max: Count = "Exemplars of one series that wait in memory for their flush; more are refused.";
     exemplars_per_tenant_max: Count = "Exemplars of one tenant that wait in the memory of a shard for their flush.";
     exemplar_label_chars_max: Count = "Characters of an exemplar's label names and values together.";

@@ -97,7 +97,14 @@ pub async fn store(
         decoded.refuse(&batch, refused.series, refused.samples.into(), refused.reason, Some(refused.what));
     }
     if !batch.metadata.is_empty() {
-        put_metadata(app, tenant, std::mem::take(&mut batch.metadata)).await?;
+        let metadata = std::mem::take(&mut batch.metadata);
+        let families = metadata.len() as u64;
+        match put_metadata(app, tenant, metadata).await {
+            Ok(left_out) => app.metrics.metadata_left_out.add(left_out),
+            // No sample fails for a help text: senders say it again.
+            Err(_) if !batch.series.is_empty() => app.metrics.metadata_left_out.add(families),
+            Err(error) => return Err(error),
+        }
     }
     let mut outcome = if batch.series.is_empty() {
         app.buffers.give_batch(batch);
@@ -122,7 +129,8 @@ pub async fn store(
     Ok(outcome)
 }
 
-async fn put_metadata(app: &Arc<App>, tenant: TenantId, metadata: Vec<Metadata>) -> Result<(), ApiError> {
+/// Gives how many families were left out.
+async fn put_metadata(app: &Arc<App>, tenant: TenantId, metadata: Vec<Metadata>) -> Result<u64, ApiError> {
     let engine = Arc::clone(&app.store()?.engine);
     // A durable write, so not on a thread that serves sockets.
     tokio::task::spawn_blocking(move || engine.put_metadata(tenant, &metadata))
