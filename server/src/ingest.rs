@@ -100,8 +100,9 @@ pub async fn tenant(app: &Arc<App>, name: &TenantName) -> Result<TenantId, ApiEr
 }
 
 /// Stores a batch: returns when every shard has it durable and visible. On an error some shards may have stored their
-/// part; sending the request again is harmless, the later write of a sample replaces the earlier.
-pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Outcome, ApiError> {
+/// part; sending the request again is harmless, the later write of a sample replaces the earlier. `deltas`: the series,
+/// ascending, whose samples are sums of deltas.
+pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch, deltas: &[u32]) -> Result<Outcome, ApiError> {
     let store = app.store()?;
     let mut outcome = Outcome::default();
     let batch = Arc::new(batch);
@@ -129,6 +130,12 @@ pub async fn write(app: &App, tenant: TenantId, batch: WriteBatch) -> Result<Out
             Ok(Err(error)) => failed = Some(ApiError::from(error)),
             Err(_) => failed = Some(ApiError::unavailable("the shard ended before the write was stored")),
         }
+    }
+    if !deltas.is_empty() {
+        // A series that is refused keeps no sum.
+        let unstored = refused.iter().filter(|refused| deltas.binary_search(&refused.series).is_ok());
+        let unstored = unstored.filter_map(|refused| batch.series.get(refused.series as usize));
+        app.deltas.forget(tenant, unstored.map(|series| series.hash));
     }
     outcome.histograms = batch.histograms.len() as u64;
     for refused in refused {

@@ -114,6 +114,9 @@ pub struct Metrics {
     pub exemplars_accepted: Counter,
     pub exemplars_dropped: Counter,
     pub metadata_left_out: Counter,
+    pub deltas_late: Counter,
+    pub deltas_in_future: Counter,
+    pub deltas_beyond_limit: Counter,
     pub query_seconds: Timing,
     pub query_samples: Counter,
     pub queries_failed: Counter,
@@ -146,6 +149,9 @@ impl Metrics {
             exemplars_accepted: Counter::default(),
             exemplars_dropped: Counter::default(),
             metadata_left_out: Counter::default(),
+            deltas_late: Counter::default(),
+            deltas_in_future: Counter::default(),
+            deltas_beyond_limit: Counter::default(),
             query_seconds: Timing::default(),
             query_samples: Counter::default(),
             queries_failed: Counter::default(),
@@ -384,6 +390,18 @@ metrics! {
         |s, w| w.value(&[], s.app.metrics.exemplars_dropped.get() as f64);
     "varve_metadata_left_out_total" Counter "Metric families whose type, help and unit were not kept: beyond a limit, or not written."
         |s, w| w.value(&[], s.app.metrics.metadata_left_out.get() as f64);
+    "varve_otlp_delta_sums" Gauge "Series that OTLP clients send as differences and that have a sum in memory."
+        |s, w| w.value(&[], s.app.deltas.figures().0 as f64);
+    "varve_otlp_delta_bytes" Gauge "Bytes of these sums."
+        |s, w| w.value(&[], s.app.deltas.figures().1 as f64);
+    "varve_otlp_delta_samples_left_out_total" Counter "OTLP samples with delta temporality that were left out, by reason."
+        |s, w| for (reason, counter) in [
+            ("late", &s.app.metrics.deltas_late),
+            ("too_far_in_future", &s.app.metrics.deltas_in_future),
+            ("too_many", &s.app.metrics.deltas_beyond_limit),
+        ] {
+            w.value(&[("reason", reason)], counter.get() as f64);
+        };
     "varve_shard_queue_bytes" Gauge "Bytes of writes that wait for a shard."
         |s, w| for (index, queue) in s.app.find_store().iter().flat_map(|store| &store.shards).enumerate() {
             w.value(&[("shard", &index.to_string())], queue.waiting_bytes() as f64);

@@ -321,3 +321,14 @@ fn a_help_text_that_is_too_long_fails_no_sample() {
     let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
     assert!(metrics.contains("\nvarve_metadata_left_out_total 1\n"), "{metrics}");
 }
+
+#[test]
+fn a_series_that_is_refused_keeps_no_sum_of_deltas() {
+    let dir = directory();
+    let house = start(dir.path(), &["--limit-label-value-bytes-max", "3"]);
+    let answer = house.request("POST", OTLP, &[JSON], otlp_json("sum", 1, now_ms() * 1_000_000, 5).as_bytes());
+    let text = answer.json()["partialSuccess"]["errorMessage"].as_str().unwrap().to_owned();
+    assert!(text.contains("label_value_bytes_max"), "{text}");
+    let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
+    assert!(metrics.contains("\nvarve_otlp_delta_sums 0\n"), "{metrics}");
+}

@@ -42,9 +42,13 @@ pub(crate) fn is_custom(histogram: &Histogram) -> bool {
 }
 
 /// Adds what was observed since: the sum of two histograms, both of counters. `false` when they cannot be added, which
-/// leaves the first as it was.
+/// leaves the first as it was: one has custom bounds and the other has not the same ones (the sum would keep only those
+/// they share, for ever), or one counts in integers and the other in floats.
 pub fn grow(histogram: &mut Histogram, more: &Histogram) -> bool {
-    if is_custom(histogram) != is_custom(more) || histogram.is_float != more.is_float {
+    if is_custom(histogram) != is_custom(more)
+        || histogram.custom_bounds != more.custom_bounds
+        || histogram.is_float != more.is_float
+    {
         return false;
     }
     let before = (histogram.is_float, histogram.reset_hint);

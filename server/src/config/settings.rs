@@ -97,6 +97,10 @@ pub struct OtlpSettings {
     pub label_name_underscore_sanitization: bool,
     /// Whether a label keeps several underscores in a row.
     pub label_name_preserve_multiple_underscores: bool,
+    /// Memory of the sums of one tenant's deltas.
+    pub delta_bytes_per_tenant_max: u64,
+    /// Memory of the sums of all deltas.
+    pub delta_bytes_max: u64,
 }
 
 impl Default for OtlpSettings {
@@ -111,6 +115,8 @@ impl Default for OtlpSettings {
             promote_scope_metadata: false,
             label_name_underscore_sanitization: true,
             label_name_preserve_multiple_underscores: true,
+            delta_bytes_per_tenant_max: 64 << 20,
+            delta_bytes_max: 128 << 20,
         }
     }
 }
@@ -228,6 +234,8 @@ settings! {
     promote_scope_metadata: Switch = "Whether name, version, schema and attributes of the scope become labels `otel_scope_…`.";
     label_name_underscore_sanitization: Switch = "Whether a label that begins with one underscore gets `key` before it, when names are escaped.";
     label_name_preserve_multiple_underscores: Switch = "Whether several underscores in a row stay, when names are escaped.";
+    delta_bytes_per_tenant_max: Bytes = "Memory of the sums of one tenant's series with delta temporality, 128 bytes each and the buckets of histograms; new ones beyond it are left out.";
+    delta_bytes_max: Bytes = "Memory of these sums of all tenants.";
 
     [limits: Limits]
     body_bytes_max: Bytes = "Bytes of a request body as sent; more is answered 413.";

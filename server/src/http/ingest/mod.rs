@@ -110,7 +110,7 @@ pub async fn store(
         app.buffers.give_batch(batch);
         Outcome::default()
     } else {
-        ingest::write(app, tenant, batch).await?
+        ingest::write(app, tenant, batch, &summary.deltas).await?
     };
     for kind in decoded.refused {
         match outcome.refused.iter_mut().find(|known| known.reason == kind.reason) {

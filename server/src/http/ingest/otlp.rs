@@ -15,6 +15,7 @@ use varve_protocol::protobuf::push_varint;
 use super::{Encoding, inflate, refusal_text, take_with};
 use crate::app::App;
 use crate::config::Settings;
+use crate::delta::{Bounds, LeftOut};
 use crate::http::error::ApiError;
 use crate::http::{Answer, json, request};
 use crate::ingest::Outcome;
@@ -97,10 +98,24 @@ pub async fn otlp(app: Arc<App>, request: Request<Body>) -> Answer {
         if summary.deltas.is_empty() {
             return;
         }
-        let left_out = app.deltas.sum_up(tenant, batch, &summary.deltas, app.now());
-        if left_out > 0 {
-            summary.rejected += left_out;
-            summary.warnings.push("delta samples that came late, or of too many series".to_owned());
+        let bounds = Bounds::of(&app.settings);
+        let LeftOut { late, in_future, beyond_limit } =
+            app.deltas.sum_up(tenant, batch, &summary.deltas, app.now(), &bounds);
+        let metrics = &app.metrics;
+        for (left_out, counter, why) in [
+            (late, &metrics.deltas_late, "came late"),
+            (in_future, &metrics.deltas_in_future, "lie ahead of the clock beyond `future_ms_max`"),
+            (
+                beyond_limit,
+                &metrics.deltas_beyond_limit,
+                "need a sum beyond `otlp.delta_bytes_per_tenant_max` or `otlp.delta_bytes_max`",
+            ),
+        ] {
+            if left_out > 0 {
+                counter.add(left_out);
+                summary.rejected += left_out;
+                summary.warnings.push(format!("{left_out} delta samples {why}"));
+            }
         }
     };
     let outcome = take_with(&app, request, &read, &sum_up).await?;
