@@ -154,7 +154,7 @@ impl World {
         match self.random.below(10) {
             0..6 => now - self.random.below(60) as i64 * 1000,
             6 => now + self.random.below(500) as i64 * 1000,
-            // Few times, so that many are written again when the first value is in a segment.
+            // Few times, and few series, so that much is written again when the first value is in a segment.
             _ if self.settings.retention_ms > 0 => {
                 (now - self.random.below(4 * HOUR as u64) as i64) / (10 * MINUTE) * (10 * MINUTE)
             }
@@ -167,8 +167,9 @@ impl World {
         let mut batch = WriteBatch::default();
         let mut said = Vec::new();
         let mut exemplars = Vec::new();
+        let series = if self.settings.retention_ms > 0 { 4 } else { SERIES };
         for _ in 0..1 + self.random.below(6) {
-            let series = self.random.below(SERIES);
+            let series = self.random.below(series);
             let labels = labels(series);
             batch.push_series(labels.iter());
             let mut time = self.draw_time();
