@@ -148,6 +148,9 @@ pub(crate) fn open(
         for tenant in &live.segment.meta().tenants {
             tenants.get(tenant.tenant).saw(tenant.range.max);
         }
+        for about in &live.segment.meta().exemplars {
+            tenants.get(about.tenant).saw_exemplar(about.range.max);
+        }
     }
     recovery.segments = version.segments.len() as u64;
 

@@ -665,9 +665,9 @@ impl Shard {
         for Record { rows, .. } in records {
             let counts = self.live.apply(rows, now);
             count(&self.figures.samples_late, counts.late);
-            if counts.newest != Millis::MIN {
-                self.tenant(rows.tenant).saw(counts.newest);
-            }
+            let tenant = self.tenant(rows.tenant);
+            tenant.saw(counts.newest);
+            tenant.saw_exemplar(counts.newest_exemplar);
         }
         self.figures.watermark.store(self.next, Ordering::Release);
     }
@@ -815,9 +815,8 @@ impl Shard {
                 self.unhide(&rows);
                 self.show_new();
                 let counts = self.live.apply(&rows, now);
-                if counts.newest != Millis::MIN {
-                    tenant.saw(counts.newest);
-                }
+                tenant.saw(counts.newest);
+                tenant.saw_exemplar(counts.newest_exemplar);
                 samples += rows.samples();
                 self.next = batch.offset.0 + u64::from(batch.header.records);
                 rows.clear();

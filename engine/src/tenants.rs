@@ -15,6 +15,8 @@ pub(crate) struct Tenant {
     series: AtomicU64,
     /// Newest sample; `i64::MIN` when there is none.
     newest: AtomicI64,
+    /// Newest exemplar, told the same way.
+    newest_exemplar: AtomicI64,
 }
 
 // Figures for limits: they need not be exact between threads, so relaxed.
@@ -40,10 +42,16 @@ impl Tenant {
         self.newest.fetch_max(time, Ordering::Relaxed);
     }
 
-    /// The time before which its samples are gone: counted from the earlier of the clock and its newest sample, so that
-    /// old data can be loaded whole. `None` while nothing expires.
+    pub(crate) fn saw_exemplar(&self, time: Millis) {
+        self.newest_exemplar.fetch_max(time, Ordering::Relaxed);
+    }
+
+    /// The time before which its samples and exemplars are gone: counted from the earlier of the clock and its newest
+    /// sample, so that old data can be loaded whole; of a tenant with exemplars alone from the newest of them. `None`
+    /// while nothing expires.
     pub(crate) fn horizon(&self, now: Millis, retention_ms: i64) -> Option<Millis> {
-        let newest = self.newest()?;
+        let exemplar = || Some(self.newest_exemplar.load(Ordering::Relaxed)).filter(|&newest| newest != Millis::MIN);
+        let newest = self.newest().or_else(exemplar)?;
         (retention_ms > 0).then(|| now.min(newest).saturating_sub(retention_ms))
     }
 }
@@ -79,8 +87,13 @@ impl Tenants {
     }
 
     pub(crate) fn insert(&self, id: TenantId, name: TenantName) -> Arc<Tenant> {
-        let tenant =
-            Arc::new(Tenant { id, name: name.clone(), series: AtomicU64::new(0), newest: AtomicI64::new(Millis::MIN) });
+        let tenant = Arc::new(Tenant {
+            id,
+            name: name.clone(),
+            series: AtomicU64::new(0),
+            newest: AtomicI64::new(Millis::MIN),
+            newest_exemplar: AtomicI64::new(Millis::MIN),
+        });
         let mut maps = self.0.write().unwrap_or_else(PoisonError::into_inner);
         maps.by_name.insert(name, Arc::clone(&tenant));
         maps.by_id.insert(id, Arc::clone(&tenant));

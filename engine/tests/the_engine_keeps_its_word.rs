@@ -353,6 +353,31 @@ fn retention_counts_from_the_tenants_newest_sample() {
     assert!(open.engine.status().steps.iter().any(|(name, count)| *name == "expire" && *count > 0));
 }
 
+/// What has no sample had no age, and its exemplars stayed for ever.
+#[test]
+fn exemplars_of_a_tenant_without_samples_age_too() {
+    let mut house = House::new();
+    house.settings.retention_ms = 10 * DAY;
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    let write = |open: &mut Open, time: Millis| {
+        let mut batch = WriteBatch::default();
+        batch.push_series(UP.iter().copied());
+        batch.push_exemplar([("trace_id", "x")].into_iter(), time, 1.0);
+        open.try_write(tenant, batch).remove(0).unwrap().exemplars
+    };
+    for day in 0..30 {
+        assert_eq!(write(&mut open, START + day * DAY), 1);
+        open.flush();
+        house.clock.advance(Duration::from_millis(DAY as u64));
+    }
+    assert!((11..=12).contains(&open.engine.status().segment_exemplars), "{:?}", open.engine.status());
+    assert_eq!(write(&mut open, START), 0, "it is too old now");
+    drop(open);
+    assert_eq!(write(&mut house.open(), START), 0, "and after a restart");
+}
+
 #[test]
 fn retention_by_bytes_removes_the_oldest() {
     let mut house = House::new();

@@ -41,6 +41,8 @@ pub(crate) struct Counts {
     pub(crate) late: u64,
     /// Newest sample; `i64::MIN` when there was none.
     pub(crate) newest: Millis,
+    /// Newest exemplar, told the same way.
+    pub(crate) newest_exemplar: Millis,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +110,7 @@ impl Head {
 
     /// Adds rows behind all that was applied before; where a time was there already the row wins. Owner only.
     pub(crate) fn apply(&self, rows: &Rows, now: Millis) -> Counts {
-        let mut counts = Counts { newest: Millis::MIN, ..Counts::default() };
+        let mut counts = Counts { late: 0, newest: Millis::MIN, newest_exemplar: Millis::MIN };
         // Growth in memory; negative when late samples were compacted.
         let mut grown = 0;
         let (mut min, mut max) = (Millis::MAX, Millis::MIN);
@@ -152,6 +154,7 @@ impl Head {
             grown += bytes;
         }
         for exemplar in &rows.exemplars {
+            counts.newest_exemplar = counts.newest_exemplar.max(exemplar.time);
             // What the shard logged is well-formed.
             let Ok(labels) = Labels::from_label_bytes(&exemplar.labels) else { continue };
             let exemplar_of = Exemplar { labels, time: exemplar.time, value: exemplar.value };
