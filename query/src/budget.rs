@@ -187,18 +187,8 @@ impl Budget {
 
     /// Charges bytes until the returned guard is dropped. To be called before allocating.
     pub fn hold(&self, bytes: u64) -> Result<Held, Error> {
-        let total = self.0.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let total_of_all = self.0.bytes_of_all.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let held = Held { budget: self.clone(), bytes };
-        let max = self.0.limits.query_bytes_max;
-        if total > max {
-            return Err(Error::Limit { limit: "bytes held", max, setting: "query_bytes_max" });
-        }
-        let max = self.0.limits.queries_bytes_max;
-        if total_of_all > max {
-            return Err(Error::Limit { limit: "bytes held by all queries", max, setting: "queries_bytes_max" });
-        }
-        self.0.bytes_peak.fetch_max(total, Ordering::Relaxed);
+        let mut held = Held { budget: self.clone(), bytes: 0 };
+        held.grow(bytes)?;
         Ok(held)
     }
 
@@ -209,7 +199,7 @@ impl Budget {
 
     /// [`Budget::hold`] for `rows` times `columns` cells of 8 bytes.
     pub fn hold_cells(&self, rows: usize, columns: usize) -> Result<Held, Error> {
-        self.hold((rows as u64).saturating_mul(columns as u64).saturating_mul(8).min(u64::MAX / 4))
+        self.hold((rows as u64).saturating_mul(columns as u64).saturating_mul(8))
     }
 }
 
@@ -220,6 +210,31 @@ pub struct Held {
 }
 
 impl Held {
+    /// Charges more bytes, given back with the others. To be called before allocating.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Error> {
+        // No sum of what is refused wraps.
+        let bytes = bytes.min(u64::MAX / 4);
+        let inner = &*self.budget.0;
+        let total = inner.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let total_of_all = inner.bytes_of_all.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes += bytes;
+        let max = inner.limits.query_bytes_max;
+        if total > max {
+            return Err(Error::Limit { limit: "bytes held", max, setting: "query_bytes_max" });
+        }
+        let max = inner.limits.queries_bytes_max;
+        if total_of_all > max {
+            return Err(Error::Limit { limit: "bytes held by all queries", max, setting: "queries_bytes_max" });
+        }
+        inner.bytes_peak.fetch_max(total, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes over what another guard of the same budget holds.
+    pub(crate) fn absorb(&mut self, mut other: Held) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Leaves the bytes charged to the end of the query.
     pub(crate) fn keep(mut self) {
         self.bytes = 0;
@@ -243,6 +258,11 @@ mod tests {
         let held = budget.hold(60).unwrap();
         assert!(budget.hold(60).is_err());
         drop(held);
+        let mut growing = budget.hold(30).unwrap();
+        growing.grow(30).unwrap();
+        growing.absorb(budget.hold(10).unwrap());
+        assert!(growing.grow(40).is_err());
+        drop(growing);
         let _held = budget.hold(90).unwrap();
         assert_eq!(budget.stats().bytes_peak, 90);
     }

@@ -76,12 +76,154 @@ fn histograms_are_charged_wherever_they_are_kept() {
         "h + h",
         "h * 2",
         "histogram_quantile(0.5, h * 2)",
+        // Shared by the steps of a subquery until each has its own.
+        "last_over_time((h @ end())[1h:1s])",
     ] {
         assert!(ask(query, 1 << 30).is_ok(), "{query} is fine otherwise");
         let refused = ask(query, 4 << 20);
         assert!(matches!(refused, Err(Error::Limit { setting: "query_bytes_max", .. })), "{query}: {refused:?}");
     }
     assert!(ask("sum(histogram_count(h))", 4 << 20).is_ok(), "totals are small");
+}
+
+#[test]
+fn range_vectors_that_are_the_answer_stay_charged() {
+    let source = histograms();
+    let request = RangeRequest::instant(TENANT, 3_540_000);
+    let ask = |query: &str, bytes: u64| {
+        let limits = Limits { query_bytes_max: bytes, ..Limits::default() };
+        let all = Arc::new(AtomicU64::new(0));
+        let budget = Budget::sharing(&limits, Box::new(|| false), Arc::default(), Arc::clone(&all));
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        let answer = run(&expr, &request, &source, &budget, &Pool::new());
+        let held = all.load(Ordering::Relaxed);
+        drop(budget);
+        assert_eq!(all.load(Ordering::Relaxed), 0, "{query}: all is given back");
+        answer.map(|_| held)
+    };
+    // 1200 histograms of 8 kB, and 20 of them once a second each.
+    for (query, bytes) in [("h[1h]", 9 << 20), ("(h @ end())[1m:1s]", 9 << 20)] {
+        let held = ask(query, 1 << 30).unwrap();
+        assert!(held >= bytes, "{query}: {held} bytes");
+        let refused = ask(query, 4 << 20);
+        assert!(matches!(refused, Err(Error::Limit { setting: "query_bytes_max", .. })), "{query}: {refused:?}");
+    }
+}
+
+/// Sums that grow as wider histograms are added to a narrow one, and groups that are small each.
+#[test]
+fn histograms_of_groups_are_charged_as_they_grow() {
+    let mut source = MemorySource::new();
+    for series in 0..200 {
+        let (group, member) = (series / 2, series % 2);
+        let labels = Labels::from([("__name__", "h"), ("g", &*group.to_string()), ("i", &*member.to_string())]);
+        let length = if member == 0 { 1 } else { 4000 };
+        let histogram = Histogram {
+            count: f64::from(length),
+            positive_spans: vec![Span { offset: 0, length }],
+            positive: vec![1.0; length as usize],
+            ..Histogram::default()
+        };
+        source.push_sample(TENANT, &labels, 0, MemorySample::Histogram(histogram));
+    }
+    // 100 groups of 32 kB, and as much for the compensations.
+    for query in ["sum by (g) (h)", "avg by (g) (h)", "sum by (g) (h * 1)"] {
+        let ask = |bytes: u64| {
+            let limits = Limits { query_bytes_max: bytes, ..Limits::default() };
+            let expr = parse(query, &ParseOptions::default()).unwrap();
+            run(&expr, &RangeRequest::instant(TENANT, 0), &source, &Budget::of_limits(&limits), &Pool::new())
+        };
+        assert!(ask(64 << 20).is_ok(), "{query}");
+        let refused = ask(5 << 20).err();
+        assert!(matches!(refused, Some(Error::Limit { setting: "query_bytes_max", .. })), "{query}: {refused:?}");
+    }
+}
+
+#[test]
+fn scalars_are_charged() {
+    let request = RangeRequest::instant(TENANT, 20_000 * DAY);
+    // 100 of 480 kB at once.
+    let power = format!("sum_over_time(vector({}time())[1d:1440ms])", "time() ^ ".repeat(100));
+    let round = format!("sum_over_time({}vector(time()){}[1d:1440ms])", "round(".repeat(100), ")".repeat(100));
+    let smooth =
+        format!("sum_over_time({}vector(time()){}[1d:1440ms])", "clamp_max(".repeat(100), ", time())".repeat(100));
+    for query in [&power, &round] {
+        let ask = |bytes: u64| {
+            ask(query, &request, &Budget::of_limits(&Limits { query_bytes_max: bytes, ..Limits::default() }))
+        };
+        assert!(ask(1 << 30).is_ok(), "{query}");
+        assert!(matches!(ask(16 << 20), Err(Error::Limit { setting: "query_bytes_max", .. })), "{query}");
+    }
+    // These are gone before the next is there.
+    let few = Limits { query_bytes_max: 16 << 20, ..Limits::default() };
+    assert!(ask(&smooth, &request, &Budget::of_limits(&few)).is_ok());
+}
+
+/// Rows that an operator makes beyond those it was given.
+#[test]
+fn rows_of_results_are_charged() {
+    let mut source = MemorySource::new();
+    for series in 0..100 {
+        // Each at a time of its own, so that all may match all.
+        let labels = Labels::from([("__name__", "x"), ("i", &*series.to_string())]);
+        source.push(TENANT, &labels, series * 600_000, 1.0);
+        let info = Labels::from([("__name__", "target_info"), ("job", "j"), ("v", &*series.to_string())]);
+        source.push(TENANT, &info, series * 600_000, 1.0);
+        source.push(TENANT, &Labels::from([("__name__", "y"), ("job", "j")]), series * 600_000, 1.0);
+    }
+    let ask = |query: &str, bytes: u64| {
+        let limits = Limits { query_bytes_max: bytes, ..Limits::default() };
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        let request = RangeRequest::range(TENANT, 0, 60_000_000, 60_000);
+        run(&expr, &request, &source, &Budget::of_limits(&limits), &Pool::new())
+    };
+    // 100 rows of 1001 cells are 0.8 MB, twice while they are put together; these make as many more.
+    for query in [
+        "count(quantile by (i) (0.5, x))",
+        "count(topk by (i) (1, x))",
+        "count(y * on() group_left(i) x)",
+        "count(info(y))",
+    ] {
+        let (fits, exceeds) = (8 << 20, 1750 << 10);
+        assert!(ask(query, fits).is_ok(), "{query} fits: {:?}", ask(query, fits).err());
+        let refused = ask(query, exceeds).err();
+        assert!(matches!(refused, Some(Error::Limit { setting: "query_bytes_max", .. })), "{query}: {refused:?}");
+    }
+}
+
+/// What a query asks to be written into labels is charged before it is written.
+#[test]
+fn made_labels_are_charged_before_they_are_made() {
+    let mut source = MemorySource::new();
+    for series in 0..4 {
+        let labels = Labels::from([("__name__", "x"), ("long", &*"-".repeat(10_000)), ("i", &*series.to_string())]);
+        source.push(TENANT, &labels, 0, 1.0);
+    }
+    let ask = |query: &str, limits: Limits| {
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        run(&expr, &RangeRequest::instant(TENANT, 0), &source, &Budget::of_limits(&limits), &Pool::new())
+    };
+    // Labels of 20 MB, by which series could not be told apart if they were ever made.
+    let replaced = format!("label_replace(x, \"i\", \"{}\", \"long\", \"(.*)\")", "$1".repeat(2000));
+    let separator = "-".repeat(10_000);
+    let joined = format!("label_join(x, \"i\", \"{separator}\"{})", ", \"none\"".repeat(2000));
+    for query in [&replaced, &joined] {
+        let refused = ask(query, Limits { query_bytes_max: 16 << 20, ..Limits::default() });
+        assert!(matches!(refused, Err(Error::Limit { setting: "query_bytes_max", .. })), "{refused:?}");
+        let made = ask(query, Limits::default());
+        assert!(matches!(made, Err(Error::Execution(_))), "{made:?}");
+    }
+    // The table of 4000 groups for each of some 16 000 states.
+    let groups = |count: usize| format!("label_replace(vector(1), \"a\", \"b\", \"\", \"{}.*\")", "(a)?".repeat(count));
+    let refused = ask(&groups(2000), Limits { query_bytes_max: 64 << 20, ..Limits::default() });
+    assert!(matches!(refused, Err(Error::Limit { setting: "query_bytes_max", .. })), "{refused:?}");
+    assert!(ask(&groups(10), Limits { query_bytes_max: 1 << 20, ..Limits::default() }).is_ok());
+    // A search that would copy it for each byte of a long value.
+    let slow = format!("label_replace(x, \"a\", \"b\", \"long\", \"{}.*\")", "(a)?".repeat(500));
+    match ask(&slow, Limits::default()) {
+        Err(Error::Execution(text)) => assert!(text.contains("label value of 10000 bytes"), "{text}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

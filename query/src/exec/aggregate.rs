@@ -130,7 +130,7 @@ impl Partial {
         let mut histograms = Histograms::default();
         for (group, labels) in self.labels.into_iter().enumerate() {
             self.state.finish(group, &mut row, &mut histograms, budget)?;
-            block.push_row(labels, &mut row, &mut histograms);
+            block.push_row(labels, &mut row, &mut histograms, budget)?;
         }
         if let Some(remarks) = self.state.remarks() {
             remarks.tell(self.op, notes);
@@ -149,7 +149,10 @@ pub(crate) fn aggregate(
     budget: &Budget,
 ) -> Result<StepBlock, Error> {
     let mut partial = Partial::new(op, block.steps());
-    for (labels, row) in block.iter_rows() {
+    for (number, (labels, row)) in block.iter_rows().enumerate() {
+        if number.is_multiple_of(16) {
+            budget.check()?;
+        }
         if late {
             partial.add_late(grouping, labels, row, budget)?;
         } else {

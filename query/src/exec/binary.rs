@@ -4,17 +4,18 @@
 //! only which rows are present. What Prometheus refuses at a step (duplicates on the one side, several matches) is
 //! refused here when both rows have a value at a common step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use varve_model::Labels;
 
 use crate::annotation::{Annotation, Notes};
 use crate::budget::{Budget, Held};
 use crate::error::Error;
-use crate::exec::block::{ABSENT, Histograms, StepBlock, Value, derived, drop_name, is_absent, not_derived};
+use crate::exec::block::{ABSENT, Histograms, StepBlock, Value, charge, derived, drop_name, is_absent, not_derived};
 use crate::exec::element::{Operand, Outcome, apply};
 use crate::exec::grouping::Grouping;
 use crate::exec::keys::KeyTable;
+use crate::exec::scalar::Scalar;
 use crate::promql::ast::{BinaryOp, Cardinality, VectorMatching};
 
 /// Whether the operator filters instead of computing.
@@ -65,8 +66,9 @@ fn cell(op: BinaryOp, left: f64, right: f64, kept: f64, returns_bool: bool) -> f
 }
 
 /// Two scalars.
-pub(crate) fn scalars(op: BinaryOp, left: Vec<f64>, right: &[f64]) -> Vec<f64> {
-    left.into_iter().zip(right).map(|(left, right)| compute(op, left, *right)).collect()
+pub(crate) fn scalars(op: BinaryOp, mut left: Scalar, right: &[f64]) -> Scalar {
+    left.iter_mut().zip(right).for_each(|(left, right)| *left = compute(op, *left, *right));
+    left
 }
 
 fn trims(op: BinaryOp) -> bool {
@@ -135,7 +137,7 @@ impl Operator<'_> {
         assert_eq!(left.steps(), right.steps());
         // Each row has a signature as long as its labels, a number, and a place in the list of those that share it.
         let rows = (left.rows() + right.rows()) as u64;
-        let _held_signatures = self.budget.hold(left.label_bytes() + right.label_bytes() + 48 * rows)?;
+        let _held_signatures = self.budget.hold(left.label_bytes() + right.label_bytes() + 128 * rows)?;
         let signatures = signatures(&left, &right, matching);
         if is_set(self.op) {
             return set(self.op, left, right, &signatures, self.budget);
@@ -152,6 +154,7 @@ impl Operator<'_> {
             many_rows_of: rows_by_signature(many_signatures, signatures.count),
             many_signatures,
             matching,
+            named: matching.labels.iter().map(String::as_str).collect(),
             swapped,
             returns_bool: self.returns_bool,
             late: self.late,
@@ -159,7 +162,6 @@ impl Operator<'_> {
         };
         join.check_one_side()?;
         let mut joined = join.run(self.budget)?;
-        joined.block.charge_labels(self.budget)?;
         joined.remarks.note(&self.notes);
         joined.block.merge_same_labels()?;
         Ok(joined.block)
@@ -224,6 +226,8 @@ struct Join<'a> {
     many_rows_of: Vec<Vec<u32>>,
     many_signatures: &'a [usize],
     matching: &'a VectorMatching,
+    /// The labels that it names.
+    named: BTreeSet<&'a str>,
     /// Whether the many side is the right one.
     swapped: bool,
     returns_bool: bool,
@@ -246,8 +250,13 @@ struct Joined {
     key: Vec<u8>,
     /// Where missing partners are filled in: whether a pair gave a result, by group and step.
     matched: Vec<bool>,
-    held: Vec<Held>,
+    held: Option<Held>,
+    /// Steps and labels looked at since the budget was asked whether to go on.
+    visited: usize,
 }
+
+/// Steps and labels looked at between two looks at the budget: a few milliseconds.
+const PATIENCE: usize = 1 << 18;
 
 /// Steps at which any row has a value.
 pub(super) fn occupied(block: &StepBlock) -> Vec<bool> {
@@ -305,7 +314,7 @@ impl Join<'_> {
         let mut out = Joined { block: StepBlock::new(steps), row: vec![ABSENT; steps], ..Joined::default() };
         out.block.reserve(self.many.rows(), budget)?;
         if self.matching.fill_left.is_some() {
-            out.held.push(budget.hold((self.rows_of.len() as u64).saturating_mul(steps as u64))?);
+            out.held = Some(budget.hold((self.rows_of.len() as u64).saturating_mul(steps as u64))?);
             out.matched = vec![false; self.rows_of.len() * steps];
         }
         for (many_row, signature) in self.many_signatures.iter().enumerate() {
@@ -337,6 +346,11 @@ impl Join<'_> {
         cells: impl Fn(usize) -> (f64, f64),
         budget: &Budget,
     ) -> Result<(), Error> {
+        out.visited += out.row.len() + self.matching.include.len();
+        if out.visited > PATIENCE {
+            out.visited = 0;
+            budget.check()?;
+        }
         let labels = self.result_labels(many, one)?;
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let mut claims = None;
@@ -348,7 +362,7 @@ impl Join<'_> {
             }
             let (number, new) = out.keys.intern(&out.key);
             if new {
-                out.held.push(budget.hold(out.row.len() as u64)?);
+                charge(&mut out.held, (out.row.len() + out.key.len() + 64) as u64, budget)?;
                 out.taken.push(vec![false; out.row.len()]);
             }
             claims = out.taken.get_mut(number);
@@ -380,8 +394,7 @@ impl Join<'_> {
             }
             *result = value;
         }
-        out.block.push_row(labels, &mut out.row, &mut out.histograms);
-        Ok(())
+        out.block.push_row(labels, &mut out.row, &mut out.histograms, budget)
     }
 
     /// One cell of which either side may be a histogram; `None` when the operator is not defined for them.
@@ -468,8 +481,7 @@ impl Join<'_> {
         let nameless = makes_another_metric(self.op) || (self.returns_bool && !self.late);
         let mut labels = if nameless { drop_name(many) } else { not_derived(many) };
         if self.matching.cardinality == Cardinality::OneToOne {
-            let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
-            labels = labels.without(&|name| named(name) != self.matching.on);
+            labels = labels.without(&|name| self.named.contains(name) != self.matching.on);
         }
         if !self.matching.include.is_empty() {
             let mut builder = labels.to_builder();
@@ -523,7 +535,7 @@ fn set(
     if op == BinaryOp::Or {
         let there = present(&left, &signatures.left);
         mask(&mut right, &signatures.right, &there, false);
-        left.append(right);
+        left.append(right, budget)?;
         left.merge_same_labels()?;
     } else {
         let there = present(&right, &signatures.right);

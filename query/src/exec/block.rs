@@ -59,7 +59,7 @@ pub(crate) struct Histograms {
     uncharged: u64,
 }
 
-/// Bytes of histograms that are charged at once.
+/// Bytes of histograms, or of labels, that are charged at once.
 const CHARGED_AT_ONCE: u64 = 1 << 16;
 
 impl Histograms {
@@ -78,9 +78,7 @@ impl Histograms {
     pub(crate) fn push(&mut self, histogram: impl Into<Arc<Histogram>>, budget: &Budget) -> Result<f64, Error> {
         let histogram = histogram.into();
         self.uncharged += histogram::bytes(&histogram);
-        if self.uncharged > CHARGED_AT_ONCE {
-            self.held.push(Arc::new(budget.hold(std::mem::take(&mut self.uncharged))?));
-        }
+        self.charge(CHARGED_AT_ONCE, budget)?;
         self.list.push(histogram);
         Ok(histogram_cell(self.list.len() - 1))
     }
@@ -91,13 +89,22 @@ impl Histograms {
         if is_histogram(cell) { self.list.get(place(cell)) } else { None }
     }
 
+    /// Charges what is not charged yet, if it is more than `floor`.
+    fn charge(&mut self, floor: u64, budget: &Budget) -> Result<(), Error> {
+        if self.uncharged > floor {
+            self.held.push(Arc::new(budget.hold(std::mem::take(&mut self.uncharged))?));
+        }
+        Ok(())
+    }
+
     /// Takes over those of another list; what to add to the places in its cells.
-    fn append(&mut self, other: &mut Histograms) -> usize {
+    fn append(&mut self, other: &mut Histograms, budget: &Budget) -> Result<usize, Error> {
         let base = self.list.len();
         self.list.append(&mut other.list);
         self.held.append(&mut other.held);
         self.uncharged += std::mem::take(&mut other.uncharged);
-        base
+        self.charge(CHARGED_AT_ONCE, budget)?;
+        Ok(base)
     }
 }
 
@@ -171,15 +178,40 @@ pub(crate) enum Value {
     Histogram(Arc<Histogram>),
 }
 
-/// Series times steps.
+/// Series times steps. Charged to the query's budget: cells as room is made for them, labels and histograms as they
+/// come. Labels that storage keeps in memory are charged, too, for nobody can tell.
 #[derive(Default)]
 pub(crate) struct StepBlock {
     steps: usize,
     labels: Vec<Labels>,
     cells: Vec<f64>,
     histograms: Histograms,
-    held: Vec<Held>,
-    labels_held: Vec<Held>,
+    /// Rows whose cells are charged.
+    room: usize,
+    held: Option<Held>,
+    labels_held: Option<Held>,
+    /// Bytes of labels not charged yet.
+    labels_uncharged: u64,
+}
+
+/// Charges more bytes to a guard that there may not be yet.
+pub(crate) fn charge(held: &mut Option<Held>, bytes: u64, budget: &Budget) -> Result<(), Error> {
+    match held {
+        Some(held) => held.grow(bytes),
+        none => {
+            *none = Some(budget.hold(bytes)?);
+            Ok(())
+        }
+    }
+}
+
+/// Moves what is charged from one guard to another.
+fn absorb(held: &mut Option<Held>, other: Option<Held>) {
+    match (held, other) {
+        (_, None) => {}
+        (Some(held), Some(other)) => held.absorb(other),
+        (none, other) => *none = other,
+    }
 }
 
 /// The error of Prometheus when an operator makes label sets equal.
@@ -306,61 +338,89 @@ impl StepBlock {
         self.labels.iter().map(label_bytes).sum()
     }
 
-    /// Charges the labels of all rows in place of what was charged for them before: to be called when rows have got
-    /// labels of their own. Those that storage keeps in memory are charged, too, for nobody can tell.
-    pub(crate) fn charge_labels(&mut self, budget: &Budget) -> Result<(), Error> {
-        let held = budget.hold(self.label_bytes())?;
-        self.labels_held.clear();
-        self.labels_held.push(held);
-        Ok(())
+    /// Charges what was too little to be charged as it came: to be called on one of many blocks that are held at once,
+    /// and on the last.
+    pub(crate) fn settle(&mut self, budget: &Budget) -> Result<(), Error> {
+        self.histograms.charge(0, budget)?;
+        charge(&mut self.labels_held, std::mem::take(&mut self.labels_uncharged), budget)
+    }
+
+    /// Replaces what is charged for the labels of all rows: they have got labels of their own, charged by `held`.
+    pub(crate) fn hold_labels(&mut self, held: Held) {
+        self.labels_held = Some(held);
+        self.labels_uncharged = 0;
     }
 
     /// Leaves what is charged for labels charged to the end of the query: the answer shares them.
-    pub(crate) fn keep_labels(&mut self) {
-        self.labels_held.drain(..).for_each(Held::keep);
+    pub(crate) fn keep_labels(&mut self, budget: &Budget) -> Result<(), Error> {
+        self.settle(budget)?;
+        self.labels_held.take().into_iter().for_each(Held::keep);
+        Ok(())
     }
 
     /// Charges `rows` more rows and makes room for them.
     pub(crate) fn reserve(&mut self, rows: usize, budget: &Budget) -> Result<(), Error> {
-        self.held.push(budget.hold_cells(rows, self.steps + 4)?);
-        self.labels.reserve(rows);
-        self.cells.reserve(rows * self.steps);
+        let bytes = (rows as u64).saturating_mul(self.steps as u64 + 4).saturating_mul(8);
+        charge(&mut self.held, bytes, budget)?;
+        self.room += rows;
+        self.labels.reserve_exact(rows);
+        self.cells.reserve_exact(rows * self.steps);
         Ok(())
     }
 
     /// Appends a row unless all its cells are absent.
-    pub(crate) fn push(&mut self, labels: Labels, row: &[f64]) {
+    pub(crate) fn push(&mut self, labels: Labels, row: &[f64], budget: &Budget) -> Result<(), Error> {
         debug_assert_eq!(row.len(), self.steps);
-        if any_present(row) {
-            self.labels.push(labels);
-            self.cells.extend_from_slice(row);
+        if !any_present(row) {
+            return Ok(());
         }
+        if self.labels.len() >= self.room {
+            self.reserve(1 + self.room / 2, budget)?;
+        }
+        self.labels_uncharged += label_bytes(&labels);
+        if self.labels_uncharged > CHARGED_AT_ONCE {
+            charge(&mut self.labels_held, std::mem::take(&mut self.labels_uncharged), budget)?;
+        }
+        self.labels.push(labels);
+        self.cells.extend_from_slice(row);
+        Ok(())
     }
 
     /// Appends a row, whose histograms become those of the block. The row is without meaning afterwards.
-    pub(crate) fn push_row(&mut self, labels: Labels, row: &mut [f64], histograms: &mut Histograms) {
+    pub(crate) fn push_row(
+        &mut self,
+        labels: Labels,
+        row: &mut [f64],
+        histograms: &mut Histograms,
+        budget: &Budget,
+    ) -> Result<(), Error> {
         if !histograms.is_empty() {
-            let base = self.histograms.append(histograms);
+            let base = self.histograms.append(histograms, budget)?;
             rebase(row, base);
         }
-        self.push(labels, row);
+        self.push(labels, row, budget)
     }
 
     /// Appends all rows of another block of as many steps.
-    pub(crate) fn append(&mut self, mut other: StepBlock) {
+    pub(crate) fn append(&mut self, mut other: StepBlock, budget: &Budget) -> Result<(), Error> {
         assert_eq!(other.steps, self.steps);
         if self.labels.is_empty() && self.histograms.is_empty() && self.cells.capacity() < other.cells.len() {
             *self = other;
-            return;
+            return Ok(());
         }
         if other.has_histograms() {
-            let base = self.histograms.append(&mut other.histograms);
+            let base = self.histograms.append(&mut other.histograms, budget)?;
             rebase(&mut other.cells, base);
         }
         self.labels.append(&mut other.labels);
         self.cells.append(&mut other.cells);
-        self.held.append(&mut other.held);
-        self.labels_held.append(&mut other.labels_held);
+        if self.labels.len() > self.room {
+            self.room += other.room;
+            absorb(&mut self.held, other.held.take());
+        }
+        absorb(&mut self.labels_held, other.labels_held.take());
+        self.labels_uncharged += other.labels_uncharged;
+        Ok(())
     }
 
     /// Applies `change` to each present float; it may answer [`ABSENT`]. Histograms go, and so do rows left empty.
@@ -483,12 +543,13 @@ impl StepBlock {
     }
 
     /// A block of `steps` steps in which each value of this one-step block is repeated.
-    pub(crate) fn repeat(&self, steps: usize, budget: &Budget) -> Result<StepBlock, Error> {
+    pub(crate) fn repeat(self, steps: usize, budget: &Budget) -> Result<StepBlock, Error> {
         assert_eq!(self.steps, 1);
         let mut block = StepBlock::new(steps);
         block.reserve(self.rows(), budget)?;
-        block.histograms = self.histograms.clone();
-        block.labels.extend_from_slice(&self.labels);
+        block.histograms = self.histograms;
+        block.labels = self.labels;
+        (block.labels_held, block.labels_uncharged) = (self.labels_held, self.labels_uncharged);
         for cell in &self.cells {
             block.cells.extend(std::iter::repeat_n(*cell, steps));
         }
@@ -517,7 +578,7 @@ mod tests {
         let mut block = StepBlock::new(2);
         let mut histograms = Histograms::default();
         let cell = histograms.push(histogram(count), &budget()).unwrap();
-        block.push_row(Labels::from([("__name__", name)]), &mut [cell, 7.0], &mut histograms);
+        block.push_row(Labels::from([("__name__", name)]), &mut [cell, 7.0], &mut histograms, &budget()).unwrap();
         block
     }
 
@@ -525,7 +586,7 @@ mod tests {
     fn histograms_follow_their_cells() {
         let mut all = StepBlock::new(2);
         for (name, count) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
-            all.append(block(name, count));
+            all.append(block(name, count), &budget()).unwrap();
         }
         assert_eq!(counts(&all), [Some(1.0), None, Some(2.0), None, Some(3.0), None]);
         let doubled = |step, histogram: &Arc<Histogram>| match (step, histogram.count) {
@@ -538,6 +599,36 @@ mod tests {
         assert!(all.drop_histograms() && !all.has_histograms());
         assert_eq!((all.rows(), all.row(1)[0]), (3, 0.5));
         assert!(is_absent(all.row(2)[0]));
+    }
+
+    /// Rows once came in for free when each was small, or when no room had been made for them.
+    #[test]
+    fn everything_pushed_is_charged() {
+        let limited = |bytes: u64| {
+            Budget::of_limits(&varve_model::Limits { query_bytes_max: bytes, ..varve_model::Limits::default() })
+        };
+        let wide = |count: f64| Histogram { positive: vec![count; 1000], ..histogram(count) };
+        let pushed = |budget: &Budget| {
+            let mut block = StepBlock::new(1);
+            for count in 0..100 {
+                let mut histograms = Histograms::default();
+                let cell = histograms.push(wide(f64::from(count)), budget)?;
+                block.push_row(Labels::default(), &mut [cell], &mut histograms, budget)?;
+            }
+            block.settle(budget)
+        };
+        // 100 histograms of 8 kB.
+        assert!(pushed(&limited(1 << 20)).is_ok());
+        assert!(matches!(pushed(&limited(700 << 10)), Err(Error::Limit { setting: "query_bytes_max", .. })));
+        let of_labels = |bytes: usize, budget: &Budget| {
+            let mut block = StepBlock::new(100);
+            let labels = Labels::from([("a", &*"b".repeat(bytes))]);
+            (0..100).try_for_each(|_| block.push(labels.clone(), &[1.0; 100], budget))?;
+            block.settle(budget)
+        };
+        // 100 rows of 100 cells; then with labels of 4 kB, too.
+        assert!(of_labels(1, &limited(256 << 10)).is_ok() && of_labels(1, &limited(64 << 10)).is_err());
+        assert!(of_labels(4096, &limited(700 << 10)).is_ok() && of_labels(4096, &limited(400 << 10)).is_err());
     }
 
     #[test]

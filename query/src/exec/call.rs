@@ -9,6 +9,7 @@ use crate::exec::eval::{Evaluated, Evaluator, ill_typed};
 use crate::exec::functions::histogram::{Distributions, Measure};
 use crate::exec::functions::{date, histogram, label, math, sort};
 use crate::exec::remarks::is_invalid_quantile;
+use crate::exec::scalar::Scalar;
 use crate::exec::scan::Wanted;
 use crate::exec::steps::Steps;
 use crate::exec::strip;
@@ -50,12 +51,12 @@ impl Evaluator<'_> {
         }
         let block = match function {
             "round" => {
-                let nearest = if args.len() > 1 { scalar(1)? } else { vec![1.0; steps.count] };
+                let nearest = if args.len() > 1 { scalar(1)? } else { self.constant(1.0, steps)? };
                 return elementwise(late, vector(0)?, |step, value| math::round(value, nearest[step]));
             }
             "clamp" => return clamp(late, vector(0)?, &scalar(1)?, &scalar(2)?),
-            "clamp_min" => return clamp(late, vector(0)?, &scalar(1)?, &vec![f64::INFINITY; steps.count]),
-            "clamp_max" => return clamp(late, vector(0)?, &vec![f64::NEG_INFINITY; steps.count], &scalar(1)?),
+            "clamp_min" => return clamp(late, vector(0)?, &scalar(1)?, &self.constant(f64::INFINITY, steps)?),
+            "clamp_max" => return clamp(late, vector(0)?, &self.constant(f64::NEG_INFINITY, steps)?, &scalar(1)?),
             "timestamp" => match args.first().map(|arg| &strip(arg).kind) {
                 Some(ExprKind::VectorSelector(selector)) => {
                     self.newest(selector, steps, Wanted::Time)?.collect(self.pool, self.budget)?
@@ -68,7 +69,7 @@ impl Evaluator<'_> {
             },
             "vector" => {
                 let mut block = StepBlock::new(steps.count);
-                block.push(Labels::default(), &scalar(0)?);
+                block.push(Labels::default(), &scalar(0)?, self.budget)?;
                 block
             }
             "absent" => {
@@ -84,15 +85,13 @@ impl Evaluator<'_> {
                     source: self.string(args, 3)?,
                     pattern: self.string(args, 4)?,
                 };
-                label::replace(&mut block, &arguments, self.budget.limits().regex_bytes_max as usize)?;
-                block.charge_labels(self.budget)?;
+                label::replace(&mut block, &arguments, self.budget)?;
                 block
             }
             "label_join" => {
                 let mut block = vector(0)?;
                 let sources = (3..args.len()).map(|n| self.string(args, n)).collect::<Result<Vec<_>, _>>()?;
-                label::join(&mut block, self.string(args, 1)?, self.string(args, 2)?, &sources)?;
-                block.charge_labels(self.budget)?;
+                label::join(&mut block, self.string(args, 1)?, self.string(args, 2)?, &sources, self.budget)?;
                 block
             }
             "sort" | "sort_desc" if self.request.mode == Mode::Instant && steps.count == 1 => {
@@ -129,6 +128,7 @@ impl Evaluator<'_> {
                     remark_quantiles(quantiles, &self.notes(args, 2 + number));
                 }
                 // A quantile that changes from step to step makes a series for each of its values.
+                let _held = self.budget.hold_cells(quantiles.len(), steps.count.saturating_mul(3))?;
                 let series = distinct(&quantiles);
                 let labels_of = |number: usize, labels: &Labels| {
                     let mut builder = labels.to_builder();
@@ -176,31 +176,34 @@ impl Evaluator<'_> {
     }
 
     /// Functions whose value is a scalar.
-    fn scalar_call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Option<Vec<f64>>, Error> {
-        let constant = |value: f64| Ok(Some(vec![value; steps.count]));
+    fn scalar_call(&self, function: &str, args: &[Expr], steps: Steps) -> Result<Option<Scalar>, Error> {
+        let constant = |value: f64| self.constant(value, steps).map(Some);
+        let scalar = |values: &mut dyn Iterator<Item = f64>| Scalar::new(values, steps.count, self.budget).map(Some);
         let request = self.request;
         match (function, args) {
-            ("time", _) => Ok(Some(steps.times().map(|time| time as f64 / 1000.0).collect())),
+            ("time", _) => scalar(&mut steps.times().map(|time| time as f64 / 1000.0)),
             ("pi", _) => constant(std::f64::consts::PI),
             ("start", _) => constant(request.start as f64 / 1000.0),
             ("end", _) => constant(request.end as f64 / 1000.0),
             ("range", _) => constant(request.end.saturating_sub(request.start) as f64 / 1000.0),
             ("step", _) => constant(if request.start == request.end { 0.0 } else { request.step as f64 / 1000.0 }),
             ("max_of" | "min_of", [a, b]) => {
-                let (a, b) = (self.scalar(a, steps)?, self.scalar(b, steps)?);
+                let (mut a, b) = (self.scalar(a, steps)?, self.scalar(b, steps)?);
                 let of = if function == "max_of" { math::max } else { math::min };
-                Ok(Some(a.into_iter().zip(b).map(|(a, b)| of(a, b)).collect()))
+                a.iter_mut().zip(b.iter()).for_each(|(a, b)| *a = of(*a, *b));
+                Ok(Some(a))
             }
             ("scalar", [arg]) => {
                 let mut block = self.vector(arg, steps)?;
                 block.drop_histograms();
-                let mut values = vec![ABSENT; steps.count];
+                let mut values = self.constant(ABSENT, steps)?;
                 for (_, row) in block.iter() {
                     for (value, cell) in values.iter_mut().zip(row).filter(|(_, cell)| !is_absent(**cell)) {
                         *value = if is_absent(*value) { *cell } else { f64::NAN };
                     }
                 }
-                Ok(Some(values.into_iter().map(|v| if is_absent(v) { f64::NAN } else { v }).collect()))
+                values.iter_mut().filter(|value| is_absent(**value)).for_each(|value| *value = f64::NAN);
+                Ok(Some(values))
             }
             _ => Ok(None),
         }
@@ -212,7 +215,7 @@ impl Evaluator<'_> {
             None => {
                 let row: Vec<f64> = steps.times().map(|time| part(time.div_euclid(1000) as f64)).collect();
                 let mut block = StepBlock::new(steps.count);
-                block.push(Labels::default(), &row);
+                block.push(Labels::default(), &row, self.budget)?;
                 Ok(Evaluated::Vector(block))
             }
         }
@@ -228,7 +231,7 @@ impl Evaluator<'_> {
         };
         let row: Vec<f64> = present.iter().map(|present| if *present { ABSENT } else { 1.0 }).collect();
         let mut block = StepBlock::new(row.len());
-        block.push(labels, &row);
+        block.push(labels, &row, self.budget)?;
         Ok(Evaluated::Vector(block))
     }
 }
@@ -244,7 +247,7 @@ fn remark_quantiles(quantiles: &[f64], notes: &Notes) {
 }
 
 /// The values that each argument takes: number of the argument and value.
-fn distinct(arguments: &[Vec<f64>]) -> Vec<(usize, f64)> {
+fn distinct(arguments: &[Scalar]) -> Vec<(usize, f64)> {
     let mut values = Vec::new();
     for (number, argument) in arguments.iter().enumerate() {
         let mut bits: Vec<u64> = argument.iter().map(|value| value.to_bits()).collect();

@@ -13,11 +13,13 @@ use crate::exec::binary::Operator;
 use crate::exec::block::{StepBlock, Value};
 use crate::exec::grouping::Grouping;
 use crate::exec::invariant::is_invariant;
+use crate::exec::keys::label_bytes;
 use crate::exec::pool::Pool;
+use crate::exec::scalar::Scalar;
 use crate::exec::scan::{Input, Scan, Shape, Wanted};
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::{Around, RangeFunction, drop_stale, extend, refusal};
-use crate::exec::{aggregate, binary, duration, left_open, series, span, strip, subquery, top};
+use crate::exec::{SERIES_BYTES, aggregate, binary, duration, left_open, series, span, strip, subquery, top};
 use crate::histogram;
 use crate::promql::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, ExprKind, Extended, Span, VectorSelector};
 use crate::request::{Mode, RangeRequest};
@@ -34,7 +36,7 @@ const DEPTH_MAX: usize = 600;
 /// The value of an expression over some steps.
 pub(crate) enum Evaluated {
     /// One number a step.
-    Scalar(Vec<f64>),
+    Scalar(Scalar),
     /// A text.
     String(String),
     /// Series.
@@ -155,14 +157,14 @@ impl Evaluator<'_> {
             }
             return Ok(match value {
                 Evaluated::Scalar(values) => {
-                    Evaluated::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); steps.count])
+                    Evaluated::Scalar(self.constant(values.first().copied().unwrap_or(f64::NAN), steps)?)
                 }
                 Evaluated::String(text) => Evaluated::String(text),
                 Evaluated::Vector(block) => Evaluated::Vector(block.repeat(steps.count, self.budget)?),
             });
         }
         Ok(match &expr.kind {
-            ExprKind::Number(value) | ExprKind::Duration(value) => Evaluated::Scalar(vec![*value; steps.count]),
+            ExprKind::Number(value) | ExprKind::Duration(value) => Evaluated::Scalar(self.constant(*value, steps)?),
             ExprKind::String(text) => Evaluated::String(text.clone()),
             ExprKind::Paren(inner) => self.eval(inner, steps)?,
             ExprKind::Unary { negative, expr } => self.unary(*negative, expr, steps)?,
@@ -188,7 +190,12 @@ impl Evaluator<'_> {
         }
     }
 
-    pub(super) fn scalar(&self, expr: &Expr, steps: Steps) -> Result<Vec<f64>, Error> {
+    /// The same number at all steps.
+    pub(super) fn constant(&self, value: f64, steps: Steps) -> Result<Scalar, Error> {
+        Scalar::constant(value, steps.count, self.budget)
+    }
+
+    pub(super) fn scalar(&self, expr: &Expr, steps: Steps) -> Result<Scalar, Error> {
         match self.eval(expr, steps)? {
             Evaluated::Scalar(values) => Ok(values),
             _ => Err(ill_typed("scalar")),
@@ -341,7 +348,7 @@ impl Evaluator<'_> {
         &self,
         function: RangeFunction,
         argument: &Expr,
-        arguments: Vec<Vec<f64>>,
+        arguments: Vec<Scalar>,
         steps: Steps,
         notes: Notes,
     ) -> Result<Scan, Error> {
@@ -408,7 +415,7 @@ impl Evaluator<'_> {
             Evaluated::Vector(block) => Ok(block),
             Evaluated::Scalar(values) => {
                 let mut block = StepBlock::new(steps.count);
-                block.push(Labels::default(), &values);
+                block.push(Labels::default(), &values, self.budget)?;
                 Ok(block)
             }
             Evaluated::String(_) => Err(ill_typed("instant vector")),
@@ -444,9 +451,9 @@ impl Evaluator<'_> {
     }
 
     /// Fails when there is something to be smoothed with a factor that is none.
-    fn check_factors(&self, argument: &Expr, factors: &[Vec<f64>], steps: Steps) -> Result<(), Error> {
+    fn check_factors(&self, argument: &Expr, factors: &[Scalar], steps: Steps) -> Result<(), Error> {
         let is_invalid = |factor: f64| factor <= 0.0 || factor >= 1.0;
-        if !factors.iter().flatten().any(|factor| is_invalid(*factor)) {
+        if !factors.iter().flat_map(|factors| factors.iter()).any(|factor| is_invalid(*factor)) {
             return Ok(());
         }
         let scan = self.windows(RangeFunction::Present, argument, Vec::new(), steps, Notes::default())?;
@@ -524,7 +531,7 @@ impl Evaluator<'_> {
                 let set = self.select(&selector.matchers, range)?;
                 self.foresee(set.as_ref(), range)?;
                 let mut result = Vec::new();
-                let (mut points, mut held) = (0, Vec::new());
+                let mut points = 0;
                 for index in 0..set.len() {
                     self.budget.check()?;
                     let mut column = Column::default();
@@ -548,10 +555,13 @@ impl Evaluator<'_> {
                     }
                     points += column.len() as u64;
                     self.budget.points(points)?;
-                    held.push(self.budget.hold_cells(column.len(), 2)?);
-                    let bytes = column.histograms.iter().map(|(_, histogram)| histogram::bytes(histogram)).sum();
-                    held.push(self.budget.hold(bytes)?);
-                    result.push(MatrixSeries { labels: set.labels(index), points: column });
+                    // The answer lives until it is written.
+                    let histograms = column.histograms.iter().map(|(_, histogram)| histogram::bytes(histogram));
+                    let labels = set.labels(index);
+                    let bytes =
+                        SERIES_BYTES + label_bytes(&labels) + 16 * column.len() as u64 + histograms.sum::<u64>();
+                    self.budget.keep(bytes)?;
+                    result.push(MatrixSeries { labels, points: column });
                 }
                 Ok(result)
             }
@@ -567,8 +577,7 @@ impl Evaluator<'_> {
                 if self.late() {
                     block.drop_late_names()?;
                 }
-                self.budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
-                Ok(series(&block, inner))
+                series(block, inner, self.budget)
             }
             _ => Err(ill_typed("range vector")),
         }

@@ -8,21 +8,28 @@ use crate::exec::block::{DERIVED, is_metadata};
 /// `by (…)` or `without (…)`; also `on (…)` and `ignoring (…)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Grouping {
+    /// In order, each once: a text can name many.
     names: Vec<String>,
     without: bool,
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Grouping {
     /// Labels kept.
     pub(crate) fn by(names: &[String]) -> Grouping {
-        Grouping { names: names.to_vec(), without: false }
+        Grouping { names: sorted(names.to_vec()), without: false }
     }
 
     /// Labels left out; the metric name always is.
     pub(crate) fn without(names: &[String]) -> Grouping {
         let mut names = names.to_vec();
         names.push(METRIC_NAME.to_owned());
-        Grouping { names, without: true }
+        Grouping { names: sorted(names), without: true }
     }
 
     /// Whether all series are in one group, so that nobody needs to look at their labels.
@@ -31,7 +38,8 @@ impl Grouping {
     }
 
     fn keeps(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|kept| kept.as_bytes() == name) != self.without && name != DERIVED.as_bytes()
+        let named = self.names.binary_search_by(|kept| kept.as_bytes().cmp(name)).is_ok();
+        named != self.without && name != DERIVED.as_bytes()
     }
 
     /// Writes the group's key: the labels kept, as label bytes. `nameless` says that the metric name is dropped from

@@ -4,11 +4,13 @@
 //! info metric match, the one with the newest sample counts; which that is may change from step to step, so one series
 //! may become several. Each combination of a series with info series is worked out once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use varve_model::labels::METRIC_NAME;
 use varve_model::{Labels, MatchOp, Matcher};
 
+use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::binary::occupied;
 use crate::exec::block::{ABSENT, StepBlock, any_present, is_absent};
@@ -46,7 +48,7 @@ impl Evaluator<'_> {
         let ignored: Vec<bool> = base.labels().iter().map(is_info).collect();
         let described = base.labels().iter().zip(&ignored).filter(|(_, ignored)| !**ignored);
         let infos = self.info_series(argument, described.map(|(labels, _)| labels), names, &data, steps)?;
-        let newest = Newest::of(&infos, &occupied(&base))?;
+        let newest = Newest::of(&infos, &occupied(&base), self.budget)?;
         Combiner { base: &base, ignored: &ignored, infos: &infos, newest, data: &data }.run(self)
     }
 
@@ -170,13 +172,20 @@ struct Newest {
     /// Rows by signature and step; [`NONE`] where there is none.
     rows: Vec<u32>,
     steps: usize,
+    held: Held,
 }
 
 impl Newest {
     /// `asked` are the steps at which there is something to describe: at others nobody minds a conflict.
-    fn of(infos: &StepBlock, asked: &[bool]) -> Result<Newest, Error> {
+    fn of(infos: &StepBlock, asked: &[bool], budget: &Budget) -> Result<Newest, Error> {
         let steps = infos.steps();
-        let mut newest = Newest { numbers: BTreeMap::new(), names: BTreeSet::new(), rows: Vec::new(), steps };
+        let mut newest = Newest {
+            numbers: BTreeMap::new(),
+            names: BTreeSet::new(),
+            rows: Vec::new(),
+            steps,
+            held: budget.hold(2 * infos.label_bytes() + 128 * infos.rows() as u64)?,
+        };
         let mut order: Vec<u32> = (0..infos.rows() as u32).collect();
         order.sort_by(|a, b| infos.labels()[*a as usize].cmp(&infos.labels()[*b as usize]));
         for row in order {
@@ -186,6 +195,7 @@ impl Newest {
             let count = newest.numbers.len();
             let number = *newest.numbers.entry(signature(name, labels)).or_insert(count);
             if number == count {
+                newest.held.grow(4 * steps as u64)?;
                 newest.rows.resize((count + 1) * steps, NONE);
             }
             let times = infos.row(row as usize).iter().enumerate();
@@ -229,27 +239,36 @@ struct Combiner<'a> {
 impl Combiner<'_> {
     fn run(&self, evaluator: &Evaluator<'_>) -> Result<StepBlock, Error> {
         let steps = self.base.steps();
+        let budget = evaluator.budget;
         let mut result = StepBlock::new(steps);
-        result.reserve(self.base.rows(), evaluator.budget)?;
+        result.reserve(self.base.rows(), budget)?;
         result.adopt(self.base);
         let mut rows: BTreeMap<Vec<u32>, Vec<f64>> = BTreeMap::new();
         for (row, ignored) in self.ignored.iter().enumerate() {
-            evaluator.budget.check()?;
+            budget.check()?;
             let (labels, cells) = (&self.base.labels()[row], self.base.row(row));
             if *ignored {
-                result.push(labels.clone(), cells);
+                result.push(labels.clone(), cells, budget)?;
                 continue;
             }
             let signatures = self.newest.signatures(labels);
             rows.clear();
+            let mut held = budget.hold(0)?;
             for (step, cell) in cells.iter().enumerate().filter(|(_, cell)| !is_absent(**cell)) {
                 let at = |number: &usize| self.newest.rows[number * self.newest.steps + step];
                 let chosen: Vec<u32> = signatures.iter().map(at).filter(|row| *row != NONE).collect();
-                rows.entry(chosen).or_insert_with(|| vec![ABSENT; steps])[step] = *cell;
+                let row = match rows.entry(chosen) {
+                    Entry::Occupied(row) => row.into_mut(),
+                    Entry::Vacant(new) => {
+                        held.grow((8 * steps + 4 * new.key().len() + 64) as u64)?;
+                        new.insert(vec![ABSENT; steps])
+                    }
+                };
+                row[step] = *cell;
             }
             for (chosen, cells) in rows.iter().filter(|(_, cells)| any_present(cells)) {
                 if let Some(labels) = self.labels(labels, chosen)? {
-                    result.push(labels, cells);
+                    result.push(labels, cells, budget)?;
                 }
             }
         }

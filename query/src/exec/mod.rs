@@ -25,6 +25,7 @@ pub(crate) mod kahan;
 mod keys;
 mod pool;
 mod remarks;
+mod scalar;
 mod scan;
 mod steps;
 mod subquery;
@@ -101,28 +102,23 @@ fn answer(
                     // The answer lives until it is written.
                     let elements_bytes = (block.rows() as u64).saturating_mul(ELEMENT_BYTES);
                     budget.keep(elements_bytes + histogram_bytes(&block))?;
-                    block.keep_labels();
+                    block.keep_labels(budget)?;
                     Value::Vector(elements(&block))
                 }
             },
         },
         Mode::Range => match evaluator.eval(expr, steps)? {
-            Evaluated::Scalar(values) => Value::Matrix(vec![MatrixSeries {
-                labels: Labels::default(),
-                points: Column { times: steps.times().collect(), values, histograms: Vec::new(), ..Column::default() },
-            }]),
+            Evaluated::Scalar(scalar) => {
+                budget.keep((steps.count as u64).saturating_mul(8))?;
+                let points = Column { times: steps.times().collect(), values: scalar.keep(), ..Column::default() };
+                Value::Matrix(vec![MatrixSeries { labels: Labels::default(), points }])
+            }
             Evaluated::String(_) => return Err(wrong_type("string")),
             Evaluated::Vector(mut block) => {
                 if request.features.delayed_name_removal {
                     block.drop_late_names()?;
                 }
-                budget.points((block.rows() as u64).saturating_mul(block.steps() as u64))?;
-                // The answer lives until it is written: times and values, beside the labels and columns of each series.
-                let points_bytes = (block.rows() as u64).saturating_mul(block.steps() as u64).saturating_mul(16);
-                let series_bytes = (block.rows() as u64).saturating_mul(SERIES_BYTES);
-                budget.keep(points_bytes.saturating_add(series_bytes) + histogram_bytes(&block))?;
-                block.keep_labels();
-                Value::Matrix(sorted(series(&block, steps)))
+                Value::Matrix(sorted(series(block, steps, budget)?))
             }
         },
     };
@@ -170,9 +166,16 @@ fn elements(block: &StepBlock) -> Vec<VectorElement> {
         .collect()
 }
 
-fn series(block: &StepBlock, steps: Steps) -> Vec<MatrixSeries> {
+/// The rows of a block as series of the answer, which lives until it is written: times and values, beside the labels and
+/// columns of each series.
+fn series(mut block: StepBlock, steps: Steps, budget: &Budget) -> Result<Vec<MatrixSeries>, Error> {
+    let points = (block.rows() as u64).saturating_mul(block.steps() as u64);
+    budget.points(points)?;
+    let series_bytes = (block.rows() as u64).saturating_mul(SERIES_BYTES);
+    budget.keep(points.saturating_mul(16).saturating_add(series_bytes) + histogram_bytes(&block))?;
+    block.keep_labels(budget)?;
     let has_histograms = block.has_histograms();
-    block
+    Ok(block
         .iter()
         .map(|(labels, row)| {
             let mut points = Column::default();
@@ -187,7 +190,7 @@ fn series(block: &StepBlock, steps: Steps) -> Vec<MatrixSeries> {
             }
             MatrixSeries { labels: labels.clone(), points }
         })
-        .collect()
+        .collect())
 }
 
 fn sorted(mut series: Vec<MatrixSeries>) -> Vec<MatrixSeries> {

@@ -43,11 +43,11 @@ pub(crate) fn is_invalid_quantile(q: f64) -> bool {
 }
 
 impl<'a> Remarks<'a> {
-    /// Remarks of a function with its scalar arguments. `typed`: types are labels. `one_name`: all series have the
+    /// Remarks of a function with its first scalar argument. `typed`: types are labels. `one_name`: all series have the
     /// same metric name.
     pub(crate) fn new(
         function: Option<RangeFunction>,
-        arguments: &[Vec<f64>],
+        argument: &[f64],
         typed: bool,
         one_name: bool,
         notes: &'a Notes,
@@ -55,7 +55,7 @@ impl<'a> Remarks<'a> {
         let kind = match function {
             Some(RangeFunction::Rate | RangeFunction::Increase) => Kind::Counter { typed, one_name },
             Some(RangeFunction::Quantile) => {
-                let quantiles = arguments.first().map(Vec::as_slice).unwrap_or_default().iter().copied().enumerate();
+                let quantiles = argument.iter().copied().enumerate();
                 match quantiles.filter(|(_, q)| is_invalid_quantile(*q)).collect::<Vec<_>>() {
                     invalid if invalid.is_empty() => Kind::Nothing,
                     invalid => Kind::Quantile(invalid),
@@ -119,10 +119,10 @@ mod tests {
     use crate::annotation::Annotations;
     use crate::promql::ast::Span;
 
-    fn said(function: RangeFunction, arguments: &[Vec<f64>], typed: bool, series: &[Labels]) -> Vec<String> {
+    fn said(function: RangeFunction, argument: &[f64], typed: bool, series: &[Labels]) -> Vec<String> {
         let annotations = Annotations::new();
         let notes = Notes::new(&annotations, Span::default());
-        let mut remarks = Remarks::new(Some(function), arguments, typed, false, &notes);
+        let mut remarks = Remarks::new(Some(function), argument, typed, false, &notes);
         for labels in series {
             remarks.saw(&[1.0], || labels.clone());
         }
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn quantiles_are_told_where_there_is_a_value() {
         let series = [Labels::default(), Labels::default()];
-        assert_eq!(said(RangeFunction::Quantile, &[vec![1.5]], false, &series).len(), 1);
-        assert!(said(RangeFunction::Quantile, &[vec![0.5]], false, &series).is_empty());
-        assert!(said(RangeFunction::Quantile, &[vec![f64::NAN]], false, &[]).is_empty());
+        assert_eq!(said(RangeFunction::Quantile, &[1.5], false, &series).len(), 1);
+        assert!(said(RangeFunction::Quantile, &[0.5], false, &series).is_empty());
+        assert!(said(RangeFunction::Quantile, &[f64::NAN], false, &[]).is_empty());
     }
 }

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use varve_model::histogram::ResetHint;
-use varve_model::{Column, Labels, Millis, SeriesHash, TimeRange, is_stale};
+use varve_model::{Column, Histogram, Labels, Millis, SeriesHash, TimeRange, is_stale};
 
 use crate::annotation::{Annotation, Notes};
-use crate::budget::Budget;
+use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::aggregate::Partial;
 use crate::exec::block::{
@@ -19,6 +19,7 @@ use crate::exec::block::{
 use crate::exec::grouping::Grouping;
 use crate::exec::pool::Pool;
 use crate::exec::remarks::Remarks;
+use crate::exec::scalar::Scalar;
 use crate::exec::steps::{Reach, Steps};
 use crate::exec::window::native::{self, About, View};
 use crate::exec::window::{self, Around, RangeFunction, Scratch, Windows};
@@ -29,7 +30,6 @@ use crate::source::SeriesSet;
 use crate::step_counts::StepCounts;
 
 /// Where samples come from.
-#[derive(Clone)]
 pub(crate) enum Input {
     /// Stored series.
     Stored(Arc<dyn SeriesSet>),
@@ -38,7 +38,6 @@ pub(crate) enum Input {
 }
 
 /// What becomes of a series' samples.
-#[derive(Clone)]
 pub(crate) enum Shape {
     /// The newest sample within the lookback.
     Newest {
@@ -59,7 +58,7 @@ pub(crate) enum Shape {
         /// How far back, in milliseconds.
         range: i64,
         /// Scalar arguments, one value a step.
-        arguments: Vec<Vec<f64>>,
+        arguments: Vec<Scalar>,
         /// `anchored` or `smoothed`.
         around: Option<Around>,
         /// Whether start timestamps tell of resets.
@@ -108,7 +107,6 @@ impl Shape {
 }
 
 /// A scan, ready to run.
-#[derive(Clone)]
 pub(crate) struct Scan {
     pub(crate) input: Input,
     pub(crate) shape: Shape,
@@ -206,7 +204,7 @@ impl Scan {
     fn row(&self, index: usize, worker: &mut Worker, budget: &Budget, row: &mut [f64]) -> Result<bool, Error> {
         let range = self.range();
         worker.histograms.clear();
-        match &self.input {
+        let _held_histograms = match &self.input {
             Input::Stored(set) => {
                 if self.newest_suffices()
                     && let Some(newest) = set.newest(index, range)
@@ -235,9 +233,14 @@ impl Scan {
                     self.settle(set.as_ref(), index, &mut worker.column)?;
                 }
                 budget.read(worker.column.len() as u64)?;
+                let read = worker.column.histograms.iter().map(|(_, histogram)| histogram);
+                hold_histograms(read, worker.column.histograms.is_empty(), budget)?
             }
             Input::Rows(block, steps) => {
                 worker.column.clear();
+                // Cells share histograms; the column has one for each.
+                let shared = block.row(index).iter().filter_map(|cell| block.histograms().get(*cell));
+                let held = hold_histograms(shared.map(Arc::as_ref), !block.has_histograms(), budget)?;
                 for (step, cell) in block.row(index).iter().enumerate() {
                     if let Some(histogram) = block.histograms().get(*cell) {
                         // Between its steps a subquery may miss a reset, or tell one twice.
@@ -251,19 +254,17 @@ impl Scan {
                         worker.column.values.push(*cell);
                     }
                 }
+                held
             }
-        }
+        };
         if worker.column.is_empty() {
             return Ok(false);
         }
         // Long columns are worth accounting for, and may take long; the usual ones are not worth the traffic.
         let long = worker.column.len() > 512;
-        let _held = if long { Some(budget.hold_cells(worker.column.len(), 2)?) } else { None };
+        // Times, values, start timestamps, and what a function prepares.
+        let _held = if long { Some(budget.hold_cells(worker.column.len(), 4)?) } else { None };
         let Worker { column, scratch, histograms } = worker;
-        let _held_histograms = match &column.histograms[..] {
-            [] => None,
-            some => Some(budget.hold(some.iter().map(|(_, histogram)| histogram::bytes(histogram)).sum())?),
-        };
         match &self.shape {
             Shape::Newest { lookback, wanted } => {
                 newest(column, self.steps, self.reach, *lookback, *wanted, row);
@@ -327,11 +328,13 @@ impl Scan {
 
     fn remarks(&self) -> Remarks<'_> {
         let one_name = self.one_name && matches!(self.input, Input::Stored(_));
-        let (function, arguments) = match &self.shape {
+        let (function, argument) = match &self.shape {
             Shape::Newest { .. } | Shape::Smoothed { .. } => (None, &[][..]),
-            Shape::Window { function, arguments, .. } => (Some(*function), &arguments[..]),
+            Shape::Window { function, arguments, .. } => {
+                (Some(*function), arguments.first().map(|argument| &argument[..]).unwrap_or_default())
+            }
         };
-        Remarks::new(function, arguments, self.features.type_and_unit_labels, one_name, &self.notes)
+        Remarks::new(function, argument, self.features.type_and_unit_labels, one_name, &self.notes)
     }
 
     fn morsels(&self) -> usize {
@@ -364,16 +367,16 @@ impl Scan {
                     remarks.saw(&row, || self.labels(index));
                     let labels = self.labels(index);
                     let labels = if nameless { derived(&labels, late) } else { labels };
-                    block.push_row(labels, &mut row, &mut worker.histograms);
+                    block.push_row(labels, &mut row, &mut worker.histograms, budget)?;
                 }
             }
-            block.charge_labels(budget)?;
+            block.settle(budget)?;
             Ok(block)
         })?;
         let mut block = StepBlock::new(steps);
         block.reserve(parts.iter().map(StepBlock::rows).sum(), budget)?;
         for part in parts {
-            block.append(part);
+            block.append(part, budget)?;
         }
         if nameless && !one_name && !late {
             if windows { block.check_unique()? } else { block.merge_same_labels()? }
@@ -461,6 +464,15 @@ fn count_newest(counts: &StepCounts, row: &[f64], histograms: &Histograms) {
             None => counts.add_sample(step),
         }
     }
+}
+
+/// Charges histograms of a column, unless there is `none`.
+fn hold_histograms<'a>(
+    histograms: impl Iterator<Item = &'a Histogram>,
+    none: bool,
+    budget: &Budget,
+) -> Result<Option<Held>, Error> {
+    if none { Ok(None) } else { budget.hold(histograms.map(histogram::bytes).sum()).map(Some) }
 }
 
 /// The flag at each series, the clock at some.

@@ -80,7 +80,7 @@ pub(crate) struct Tally {
     name: Option<String>,
     /// What was noticed.
     pub(crate) remarks: Remarks,
-    /// Bytes of new cells that nobody was charged for yet.
+    /// Bytes of cells that nobody was charged for yet.
     uncharged: u64,
 }
 
@@ -104,11 +104,13 @@ impl Tally {
             self.insert(cell, state, bytes(histogram));
             return;
         };
+        let before = state.bytes();
         let added = match state {
             State::Sum(sum) => sum.add(histogram),
             State::Mean(mean) => mean.add(histogram),
             State::Incompatible => Ok(()),
         };
+        self.uncharged += grown(before, state);
         if added.is_err() {
             self.give_up(cell, name());
         }
@@ -116,7 +118,7 @@ impl Tally {
 
     /// A new cell, whose compensations will take as much again.
     fn insert(&mut self, cell: usize, state: State, bytes: u64) {
-        self.uncharged += 2 * bytes;
+        self.uncharged += WITH_COMPENSATIONS * bytes;
         self.cells.insert(cell, state);
     }
 
@@ -144,7 +146,8 @@ impl Tally {
                 self.insert(cell, state.clone(), state.bytes());
                 continue;
             };
-            let merged = match (kept, state) {
+            let before = kept.bytes();
+            let merged = match (&mut *kept, state) {
                 (State::Sum(sum), State::Sum(other)) => sum.merge(other),
                 (State::Mean(mean), State::Mean(other)) => mean.merge(other),
                 (kept, _) => {
@@ -152,6 +155,7 @@ impl Tally {
                     Ok(())
                 }
             };
+            self.uncharged += grown(before, kept);
             if merged == Err(Incompatible) {
                 self.give_up(cell, later.name.clone().unwrap_or_default());
             }
@@ -176,6 +180,14 @@ impl Tally {
         crate::histogram::compact(&mut total);
         Outcome::Histogram(total)
     }
+}
+
+/// A histogram's compensations take as much again.
+const WITH_COMPENSATIONS: u64 = 2;
+
+/// Bytes that a state has grown by since it had `before`: others bring buckets that it lacked.
+fn grown(before: u64, state: &State) -> u64 {
+    WITH_COMPENSATIONS * state.bytes().saturating_sub(before)
 }
 
 impl State {

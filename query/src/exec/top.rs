@@ -4,7 +4,7 @@ use varve_model::{Labels, LabelsBuilder};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::annotation::{Annotation, Notes, shortest};
-use crate::budget::Budget;
+use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::block::{ABSENT, DERIVED, StepBlock, derived, is_absent, is_derived};
 use crate::exec::functions::label::is_label_name;
@@ -16,8 +16,9 @@ use crate::histogram;
 use crate::promql::ast::AggregateOp;
 use crate::promql::quoted;
 
-/// Rows by group, groups in the order of their first row.
-fn groups(grouping: &Grouping, block: &StepBlock) -> Vec<Vec<u32>> {
+/// Rows by group, groups in the order of their first row; and what is charged for them.
+fn groups(grouping: &Grouping, block: &StepBlock, budget: &Budget) -> Result<(Vec<Vec<u32>>, Held), Error> {
+    let held = budget.hold(block.label_bytes() + 64 * block.rows() as u64)?;
     let mut keys = KeyTable::default();
     let mut key = Vec::new();
     let mut groups: Vec<Vec<u32>> = Vec::new();
@@ -29,7 +30,7 @@ fn groups(grouping: &Grouping, block: &StepBlock) -> Vec<Vec<u32>> {
         }
         groups[number].push(row as u32);
     }
-    groups
+    Ok((groups, held))
 }
 
 /// Orders values as topk and bottomk do: best first, NaN last.
@@ -86,7 +87,8 @@ pub(crate) fn keep(
     kept.adopt(block);
     let mut chosen: Vec<(f64, u32)> = Vec::new();
     let mut cells: Vec<f64> = Vec::new();
-    for rows in groups(grouping, block) {
+    let (groups, _held) = groups(grouping, block, budget)?;
+    for rows in groups {
         budget.check()?;
         let _held = budget.hold_cells(rows.len(), steps)?;
         cells.clear();
@@ -118,7 +120,7 @@ pub(crate) fn keep(
         }
         for at in order {
             let row = &cells[at as usize * steps..(at as usize + 1) * steps];
-            kept.push(block.labels()[rows[at as usize] as usize].clone(), row);
+            kept.push(block.labels()[rows[at as usize] as usize].clone(), row, budget)?;
         }
     }
     Ok(kept)
@@ -183,7 +185,8 @@ pub(crate) fn quantiles(
     let mut result = StepBlock::new(steps);
     let mut values = Vec::new();
     let mut row = vec![ABSENT; steps];
-    for rows in groups(grouping, block) {
+    let (groups, _held) = groups(grouping, block, budget)?;
+    for rows in groups {
         budget.check()?;
         for (step, out) in row.iter_mut().enumerate() {
             values.clear();
@@ -194,7 +197,7 @@ pub(crate) fn quantiles(
         let first = rows.first().map(|row| &block.labels()[*row as usize]);
         let labels = first.map(|labels| grouping.labels(labels, false)).unwrap_or_default();
         let late = rows.iter().any(|row| is_derived(&block.labels()[*row as usize]));
-        result.push(if late { derived(&labels, true) } else { labels }, &row);
+        result.push(if late { derived(&labels, true) } else { labels }, &row, budget)?;
     }
     Ok(result)
 }
@@ -264,7 +267,7 @@ pub(crate) fn count_values(
     let mut result = StepBlock::new(steps);
     result.reserve(labels_of.len(), budget)?;
     for (labels, row) in labels_of.into_iter().zip(counts.chunks_exact(steps.max(1))) {
-        result.push(labels, row);
+        result.push(labels, row, budget)?;
     }
     result.merge_same_labels()?;
     Ok(result)

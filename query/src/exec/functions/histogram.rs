@@ -79,6 +79,9 @@ impl Distributions<'_> {
         labels_of: &dyn Fn(usize, &Labels) -> Result<Labels, Error>,
         measure: &dyn Fn(usize, usize) -> Option<Measure>,
     ) -> Result<StepBlock, Error> {
+        // Labels once without the bound and once as a key, the name, the bounds; and steps that are contested.
+        let cells = if block.has_histograms() { block.rows() as u64 * block.steps() as u64 } else { 0 };
+        let _held = self.budget.hold(3 * block.label_bytes() + 128 * block.rows() as u64 + 8 * cells)?;
         let (mut classics, natives) = self.sort_out(block)?;
         // Steps at which a native histogram is in a classic one's way, and the other way round.
         let mut contested = vec![Vec::new(); classics.len()];
@@ -120,7 +123,7 @@ impl Distributions<'_> {
                     };
                 }
                 told.note(&native.name, self.notes);
-                result.push(labels_of(number, &native.labels)?, &row);
+                result.push(labels_of(number, &native.labels)?, &row, self.budget)?;
             }
             for (at, classic) in classics.iter().enumerate() {
                 self.budget.check()?;
@@ -140,7 +143,7 @@ impl Distributions<'_> {
                     };
                 }
                 told.note(&classic.name, self.notes);
-                result.push(labels_of(number, &classic.labels)?, &row);
+                result.push(labels_of(number, &classic.labels)?, &row, self.budget)?;
             }
         }
         result.merge_same_labels()?;

@@ -1,12 +1,18 @@
 //! label_replace, label_join, and the labels that `absent` derives from a selector.
 
+use std::collections::BTreeMap;
+
 use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson;
+use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
 use varve_model::labels::METRIC_NAME;
 use varve_model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
+use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::block::{DERIVED, StepBlock};
+use crate::exec::keys::label_bytes;
 
 fn invalid(what: &str, function: &str, text: &str) -> Error {
     Error::Execution(format!("invalid {what} in {function}(): {text}"))
@@ -38,36 +44,83 @@ pub(crate) struct Replace<'a> {
     pub(crate) pattern: &'a str,
 }
 
+/// Slots of groups that one search may copy: seconds of work at worst, during which nobody asks whether to go on.
+const SLOTS_COPIED_MAX: u64 = 1 << 32;
+
+/// A regular expression, and what a search with it may take.
+struct Pattern {
+    regex: Regex,
+    /// Slots that the machine that follows all alternatives at once has for each byte it looks at: those of all groups
+    /// for each of its states.
+    slots: u64,
+    _held: Held,
+}
+
+impl Pattern {
+    fn new(pattern: &str, budget: &Budget) -> Result<Pattern, Error> {
+        let bad = || invalid("regular expression", "label_replace", pattern);
+        let syntax = syntax::Config::new().dot_matches_new_line(true);
+        // Alone first, so that a pattern cannot close our group.
+        syntax::parse_with(pattern, &syntax).map_err(|_| bad())?;
+        let whole = syntax::parse_with(&format!("^(?:{pattern})$"), &syntax).map_err(|_| bad())?;
+        let bytes_max = budget.limits().regex_bytes_max as usize;
+        let config = thompson::Config::new().nfa_size_limit(Some(bytes_max));
+        let nfa = thompson::Compiler::new().configure(config).build_from_hir(&whole).map_err(|_| bad())?;
+        let slots = (nfa.states().len() as u64).saturating_mul(nfa.group_info().slot_len() as u64 + 2);
+        // Two tables of slots of eight bytes, made at the first search: a text of some kB can ask for many GiB.
+        let held = budget.hold(slots.saturating_mul(16))?;
+        let config = Regex::config().nfa_size_limit(Some(bytes_max)).hybrid_cache_capacity(bytes_max.max(1 << 16));
+        let regex = Regex::builder().configure(config).build_from_hir(&whole).map_err(|_| bad())?;
+        Ok(Pattern { regex, slots, _held: held })
+    }
+
+    fn captures(&self, text: &str, captures: &mut Captures) -> Result<(), Error> {
+        if self.slots.saturating_mul(text.len() as u64) > SLOTS_COPIED_MAX {
+            return Err(Error::Execution(format!(
+                "regular expression in label_replace() is too large, or has too many groups, for a label value of {} bytes",
+                text.len()
+            )));
+        }
+        self.regex.captures(text, captures);
+        Ok(())
+    }
+}
+
+/// Label values that are long enough for their way through a builder to be charged.
+const LONG_BYTES: u64 = 1 << 12;
+
+/// Charges labels before one of them gets a value of so many bytes: what stays in `held`, and in what is returned what
+/// making them takes.
+fn make_room(held: &mut Held, labels: &Labels, value_bytes: u64, budget: &Budget) -> Result<Option<Held>, Error> {
+    held.grow(label_bytes(labels).saturating_add(value_bytes))?;
+    if value_bytes < LONG_BYTES { Ok(None) } else { budget.hold(value_bytes.saturating_mul(3)).map(Some) }
+}
+
 /// `label_replace`
-pub(crate) fn replace(block: &mut StepBlock, arguments: &Replace<'_>, regex_bytes_max: usize) -> Result<(), Error> {
-    let bad = || invalid("regular expression", "label_replace", arguments.pattern);
-    let syntax = syntax::Config::new().dot_matches_new_line(true);
-    // Alone first, so that a pattern cannot close our group.
-    syntax::parse_with(arguments.pattern, &syntax).map_err(|_| bad())?;
-    let config =
-        Regex::config().nfa_size_limit(Some(regex_bytes_max)).hybrid_cache_capacity(regex_bytes_max.max(1 << 16));
-    let regex = Regex::builder()
-        .configure(config)
-        .syntax(syntax)
-        .build(&format!("^(?:{})$", arguments.pattern))
-        .map_err(|_| bad())?;
+pub(crate) fn replace(block: &mut StepBlock, arguments: &Replace<'_>, budget: &Budget) -> Result<(), Error> {
+    let pattern = Pattern::new(arguments.pattern, budget)?;
     if !is_label_name(arguments.target) {
         return Err(invalid("destination label name", "label_replace", arguments.target));
     }
-    let template = Template::parse(arguments.replacement, &regex);
-    let mut captures = regex.create_captures();
+    let template = Template::parse(arguments.replacement, &pattern.regex);
+    let mut captures = pattern.regex.create_captures();
+    let mut held = budget.hold(0)?;
     block.map_labels(|labels| {
+        budget.check()?;
         let source = labels.get(arguments.source).unwrap_or_default();
-        regex.captures(source, &mut captures);
+        pattern.captures(source, &mut captures)?;
         if !captures.is_match() {
+            held.grow(label_bytes(labels))?;
             return Ok(labels.clone());
         }
         let group = |number: usize| captures.get_group(number).and_then(|span| source.get(span.range()));
+        let _room = make_room(&mut held, labels, template.expanded_bytes(group), budget)?;
         let mut builder = labels.to_builder();
         builder.set(arguments.target, &template.expand(group));
         name_again(&mut builder, arguments.target);
         built(builder)
     })?;
+    block.hold_labels(held);
     block.merge_same_labels()
 }
 
@@ -121,47 +174,65 @@ impl Template {
         Template(pieces)
     }
 
-    fn expand<'a>(&self, group: impl Fn(usize) -> Option<&'a str>) -> String {
-        let mut out = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Literal(text) => out.push_str(text),
-                Piece::Group(number) => out.push_str(number.and_then(&group).unwrap_or_default()),
-            }
-        }
-        out
+    fn texts<'a>(&'a self, group: impl Fn(usize) -> Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(move |piece| match piece {
+            Piece::Literal(text) => text,
+            Piece::Group(number) => number.and_then(&group).unwrap_or_default(),
+        })
+    }
+
+    /// Bytes of the expanded text.
+    fn expanded_bytes<'a>(&'a self, group: impl Fn(usize) -> Option<&'a str>) -> u64 {
+        self.texts(group).map(|text| text.len() as u64).sum()
+    }
+
+    fn expand<'a>(&'a self, group: impl Fn(usize) -> Option<&'a str>) -> String {
+        self.texts(group).collect()
     }
 }
 
 /// `label_join`
-pub(crate) fn join(block: &mut StepBlock, target: &str, separator: &str, sources: &[&str]) -> Result<(), Error> {
+pub(crate) fn join(
+    block: &mut StepBlock,
+    target: &str,
+    separator: &str,
+    sources: &[&str],
+    budget: &Budget,
+) -> Result<(), Error> {
     if let Some(source) = sources.iter().find(|source| !is_label_name(source)) {
         return Err(invalid("source label name", "label_join", source));
     }
     if !is_label_name(target) {
         return Err(invalid("destination label name", "label_join", target));
     }
+    let mut held = budget.hold(0)?;
     block.map_labels(|labels| {
+        budget.check()?;
         let values: Vec<&str> = sources.iter().map(|source| labels.get(source).unwrap_or_default()).collect();
+        let separators = (separator.len() as u64).saturating_mul(values.len().saturating_sub(1) as u64);
+        let bytes = values.iter().map(|value| value.len() as u64).sum::<u64>().saturating_add(separators);
+        let _room = make_room(&mut held, labels, bytes, budget)?;
         let mut builder = labels.to_builder();
         builder.set(target, &values.join(separator));
         name_again(&mut builder, target);
         built(builder)
     })?;
+    block.hold_labels(held);
     block.merge_same_labels()
 }
 
 /// The labels that all series of a selector would have: those matched for equality, unless matched several times.
 pub(crate) fn of_absent(matchers: &[Matcher]) -> Result<Labels, Error> {
+    // By name: the value of the first match for equality, and what is left of it. A query may name thousands.
+    let mut values: BTreeMap<&str, (bool, &str)> = BTreeMap::new();
+    for matcher in matchers.iter().filter(|matcher| *matcher.name != *METRIC_NAME) {
+        let (seen, value) = values.entry(&matcher.name).or_default();
+        *value = if matcher.op == MatchOp::Equal && !*seen { &matcher.value } else { "" };
+        *seen |= matcher.op == MatchOp::Equal;
+    }
     let mut builder = LabelsBuilder::default();
-    let mut seen: Vec<&str> = Vec::new();
-    for matcher in matchers.iter().filter(|matcher| *matcher.name != *varve_model::labels::METRIC_NAME) {
-        if matcher.op == MatchOp::Equal && !seen.contains(&&*matcher.name) {
-            builder.set(&matcher.name, &matcher.value);
-            seen.push(&matcher.name);
-        } else {
-            builder.remove(&matcher.name);
-        }
+    for (name, (_, value)) in values {
+        builder.push(name, value);
     }
     built(builder)
 }
@@ -178,6 +249,19 @@ mod tests {
         let template = Template::parse(replacement, &regex);
         let expanded = template.expand(|n| captures.get_group(n).and_then(|span| source.get(span.range())));
         assert_eq!(expanded, expected);
+    }
+
+    #[test]
+    fn absent_has_the_labels_that_were_asked_for_once() {
+        let labels = |matchers: &[(MatchOp, &str, &str)]| {
+            let matcher = |(op, name, value): &(MatchOp, &str, &str)| Matcher::new(*op, name, value, 1 << 20).unwrap();
+            of_absent(&matchers.iter().map(matcher).collect::<Vec<_>>()).unwrap().to_string()
+        };
+        use MatchOp::{Equal, NotEqual};
+        assert_eq!(labels(&[(Equal, "a", "1"), (Equal, "b", "2"), (Equal, "__name__", "x")]), r#"{a="1", b="2"}"#);
+        assert_eq!(labels(&[(Equal, "a", "1"), (Equal, "a", "1"), (Equal, "b", "")]), "{}");
+        assert_eq!(labels(&[(NotEqual, "a", "1"), (Equal, "a", "2")]), r#"{a="2"}"#);
+        assert_eq!(labels(&[(Equal, "a", "2"), (NotEqual, "a", "1"), (Equal, "a", "3")]), "{}");
     }
 
     #[test]

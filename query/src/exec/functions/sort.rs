@@ -18,7 +18,7 @@ fn reordered(
     sorted.reserve(block.rows(), budget)?;
     sorted.adopt(block);
     for row in order {
-        sorted.push(block.labels()[row].clone(), block.row(row));
+        sorted.push(block.labels()[row].clone(), block.row(row), budget)?;
     }
     Ok(sorted)
 }

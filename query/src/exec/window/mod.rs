@@ -18,6 +18,7 @@ use varve_model::{Column, Millis, is_stale};
 
 use crate::budget::Budget;
 use crate::exec::block::ABSENT;
+use crate::exec::scalar::Scalar;
 use crate::exec::steps::{Reach, Steps};
 use started::Started;
 
@@ -205,7 +206,7 @@ pub(crate) fn slide(
     function: RangeFunction,
     column: &Column,
     windows: &Windows<'_>,
-    arguments: &[Vec<f64>],
+    arguments: &[Scalar],
     scratch: &mut Scratch,
     out: &mut [f64],
 ) {
