@@ -269,6 +269,74 @@ fn a_query_ends_when_it_is_canceled_or_late() {
     assert_eq!(looks.load(Ordering::Relaxed), 4);
 }
 
+/// A row whose windows took too long is left half done; it once came out as the answer.
+#[test]
+fn a_late_query_never_answers_half() {
+    let mut source = MemorySource::new();
+    for series in 0..2 {
+        let labels = Labels::from([("__name__", "x"), ("i", &*series.to_string())]);
+        (0..500).for_each(|at| source.push(TENANT, &labels, at * 1000, at as f64));
+    }
+    // Windows that hold all of few samples, at so many steps that the clock is looked at within a row.
+    let mut request = RangeRequest::range(TENANT, 500_000, 1_600_000, 500);
+    request.lookback_ms = 3_600_000;
+    for query in ["stddev_over_time(x[1h])", "x smoothed", "sum(stddev_over_time(x[1h]))", "sum(x smoothed)"] {
+        let expr = parse(query, &ParseOptions::default()).unwrap();
+        let answer = |looks_max: u64| {
+            let looks = AtomicU64::new(0);
+            let expired = Box::new(move || looks.fetch_add(1, Ordering::Relaxed) >= looks_max);
+            let budget = Budget::new(&Limits::default(), expired, Arc::default());
+            run(&expr, &request, &source, &budget, &Pool::new()).map(|answer| format!("{:?}", answer.value))
+        };
+        let whole = answer(u64::MAX).unwrap();
+        let mut looks = 0;
+        loop {
+            match answer(looks) {
+                Err(Error::Timeout(_)) => looks += 1,
+                Ok(answer) => break assert!(answer == whole, "{query}: half an answer after {looks} looks"),
+                Err(error) => panic!("{query}: {error}"),
+            }
+        }
+        assert!(looks > 8, "{query}: the clock is looked at within rows: {looks}");
+    }
+}
+
+/// A name that goes takes type and unit along, so that series of one name can become equal, whatever selects them.
+#[test]
+fn series_that_differ_in_type_or_unit_alone_do_not_merge() {
+    let mut source = MemorySource::new();
+    for (series, labels) in [
+        Labels::from([("__name__", "x"), ("__type__", "counter"), ("a", "1")]),
+        Labels::from([("__name__", "x"), ("__unit__", "s"), ("a", "1")]),
+        Labels::from([("__name__", "y"), ("__type__", "counter"), ("A", "1")]),
+        Labels::from([("__name__", "y"), ("__type__", "counter"), ("A", "2")]),
+        Labels::from([("__name__", "z"), ("a", "1")]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        (0..10).for_each(|minute| source.push(TENANT, &labels, minute * 60_000, (series as i64 + minute) as f64));
+    }
+    for request in [RangeRequest::instant(TENANT, 540_000), RangeRequest::range(TENANT, 300_000, 540_000, 60_000)] {
+        let ask = |query: &str| {
+            let expr = parse(query, &ParseOptions::default()).unwrap();
+            run(&expr, &request, &source, &Budget::of_limits(&Limits::default()), &Pool::new())
+        };
+        for query in ["rate(x[5m])", "sum(rate(x[5m]))", "sum by (a) (rate(x[5m]))", "timestamp(x)", "abs(x)"] {
+            match ask(query) {
+                Err(Error::Execution(text)) => assert_eq!(text, "vector cannot contain metrics with the same labelset"),
+                Err(error) => panic!("{query}: {error}"),
+                Ok(_) => panic!("{query} answers"),
+            }
+        }
+        for query in ["rate(y[5m])", "sum(rate(y[5m]))", "rate(z[5m])", "sum(rate(z[5m]))", "timestamp(y)", "x"] {
+            assert!(ask(query).is_ok(), "{query}: {:?}", ask(query).err());
+        }
+        assert!(ask("absent_over_time(x[5m])").is_ok());
+        assert!(ask("last_over_time(x[5m])").is_ok());
+    }
+}
+
 #[test]
 fn the_deepest_expression_fits_the_stack() {
     let request = RangeRequest::instant(TENANT, 60_000);

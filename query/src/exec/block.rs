@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use varve_model::labels::METRIC_NAME;
+use varve_model::labels::{METRIC_NAME, split_body, split_label};
 use varve_model::{Histogram, Labels, STALE_NAN_BITS, is_stale};
 
 use crate::budget::{Budget, Held};
@@ -139,6 +139,21 @@ pub(crate) const DERIVED: &str = "\u{10fffd}derived";
 /// Labels that describe the metric and go when its values change their meaning.
 pub(crate) fn is_metadata(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__" | DERIVED)
+}
+
+/// Whether labels besides the name describe the metric.
+pub(crate) fn is_described(labels: &Labels) -> bool {
+    // In order of names: the first ones tell.
+    let mut rest = labels.as_label_bytes();
+    while let Some((body, after)) = split_label(rest) {
+        rest = after;
+        match split_body(body).map_or(&b""[..], |(name, _)| name) {
+            b"__type__" | b"__unit__" => return true,
+            name if name > b"__unit__" => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether the name of a series goes when the evaluation ends.

@@ -14,7 +14,8 @@ use crate::budget::{Budget, Held};
 use crate::error::Error;
 use crate::exec::aggregate::Partial;
 use crate::exec::block::{
-    ABSENT, Histograms, Row, StepBlock, any_present, derived, is_absent, is_histogram, is_metadata, same_labelset,
+    ABSENT, Histograms, Row, StepBlock, any_present, derived, is_absent, is_described, is_histogram, is_metadata,
+    same_labelset,
 };
 use crate::exec::grouping::Grouping;
 use crate::exec::pool::Pool;
@@ -114,6 +115,8 @@ pub(crate) struct Scan {
     pub(crate) reach: Reach,
     /// Whether all series have one metric name, so that they stay distinct without it.
     pub(crate) one_name: bool,
+    /// Whether nobody sees the labels, so that nobody minds equal ones.
+    pub(crate) anonymous: bool,
     /// Where its remarks go: about the range that a function is given.
     pub(crate) notes: Notes,
     /// What is on.
@@ -154,6 +157,17 @@ impl Scan {
             Shape::Newest { wanted, .. } => matches!(wanted, Wanted::Time | Wanted::Start),
             Shape::Smoothed { .. } => false,
             Shape::Window { function, .. } => !function.keeps_name(),
+        }
+    }
+
+    /// Which rows may come to have equal labels.
+    fn twins(&self) -> Twins {
+        if !self.nameless() || self.anonymous || self.features.delayed_name_removal {
+            Twins::None
+        } else if self.one_name {
+            Twins::Described
+        } else {
+            Twins::Possible
         }
     }
 
@@ -348,7 +362,7 @@ impl Scan {
 
     /// All rows.
     pub(crate) fn collect(self, pool: &Pool, budget: &Budget) -> Result<StepBlock, Error> {
-        let (steps, nameless, one_name) = (self.steps.count, self.nameless(), self.one_name);
+        let (steps, nameless, twins) = (self.steps.count, self.nameless(), self.twins());
         let late = self.features.delayed_name_removal;
         let windows = matches!(self.shape, Shape::Window { .. });
         let morsels = self.morsels();
@@ -359,6 +373,7 @@ impl Scan {
             let mut remarks = self.remarks();
             let mut block = StepBlock::new(steps);
             let mut row = vec![ABSENT; steps];
+            let mut described = false;
             let series = self.series_of(morsel);
             block.reserve(series.len(), budget)?;
             for index in series {
@@ -366,19 +381,23 @@ impl Scan {
                 if self.row(index, &mut worker, budget, &mut row)? {
                     remarks.saw(&row, || self.labels(index));
                     let labels = self.labels(index);
+                    described |= twins == Twins::Described && is_described(&labels);
                     let labels = if nameless { derived(&labels, late) } else { labels };
                     block.push_row(labels, &mut row, &mut worker.histograms, budget)?;
                 }
             }
             block.settle(budget)?;
-            Ok(block)
+            // A row that took too long was left half done.
+            budget.check()?;
+            Ok((block, described))
         })?;
+        let possible = twins == Twins::Possible || parts.iter().any(|(_, described)| *described);
         let mut block = StepBlock::new(steps);
-        block.reserve(parts.iter().map(StepBlock::rows).sum(), budget)?;
-        for part in parts {
+        block.reserve(parts.iter().map(|(part, _)| part.rows()).sum(), budget)?;
+        for (part, _) in parts {
             block.append(part, budget)?;
         }
-        if nameless && !one_name && !late {
+        if possible {
             if windows { block.check_unique()? } else { block.merge_same_labels()? }
         }
         Ok(block)
@@ -393,58 +412,59 @@ impl Scan {
         pool: &Pool,
         budget: &Budget,
     ) -> Result<StepBlock, Error> {
-        let (steps, nameless) = (self.steps.count, self.nameless());
+        let (steps, nameless, twins) = (self.steps.count, self.nameless(), self.twins());
         let late = self.features.delayed_name_removal;
-        let distinct = nameless && !self.one_name && !late;
-        let needs_labels = !grouping.is_single() || distinct;
+        let needs_labels = !grouping.is_single() || twins != Twins::None;
         let morsels = self.morsels();
-        let (grouping_there, budget_there) = (grouping.clone(), budget.clone());
+        let scan = Arc::new(self);
+        let (scan_there, grouping_there, budget_there) = (Arc::clone(&scan), grouping.clone(), budget.clone());
         let parts = pool.map(morsels, move |morsel| {
-            let (grouping, budget) = (&grouping_there, &budget_there);
+            let (scan, grouping, budget) = (&scan_there, &grouping_there, &budget_there);
             let mut worker = Worker::default();
-            let mut remarks = self.remarks();
+            let mut remarks = scan.remarks();
             let mut partial = Partial::new(op, steps);
-            let mut hashes = Vec::new();
+            let mut seen = Seen::default();
             let mut row = vec![ABSENT; steps];
-            for index in self.series_of(morsel) {
+            for index in scan.series_of(morsel) {
                 check(budget, index)?;
-                if !self.row(index, &mut worker, budget, &mut row)? {
+                if !scan.row(index, &mut worker, budget, &mut row)? {
                     continue;
                 }
-                remarks.saw(&row, || self.labels(index));
+                remarks.saw(&row, || scan.labels(index));
                 let row = Row { cells: &row, histograms: &worker.histograms };
                 if !needs_labels && worker.histograms.is_empty() {
                     partial.add_ungrouped(row, budget)?;
                     continue;
                 }
-                let labels = self.labels(index);
-                if distinct {
-                    hashes.push(hash_without_name(&labels));
-                }
-                if late {
+                let labels = scan.labels(index);
+                seen.see(twins, index, &labels);
+                if grouping.is_single() && worker.histograms.is_empty() {
+                    partial.add_ungrouped(row, budget)?;
+                } else if late {
                     let labels = if nameless { derived(&labels, true) } else { labels };
                     partial.add_late(grouping, &labels, row, budget)?;
                 } else {
                     partial.add(grouping, &labels, nameless, row, budget)?;
                 }
             }
-            Ok((partial, hashes))
+            // A row that took too long was left half done.
+            budget.check()?;
+            Ok((partial, seen))
         })?;
-        if distinct {
-            check_distinct(parts.iter().flat_map(|(_, hashes)| hashes.iter().copied()).collect())?;
-        }
         let mut merged = Partial::new(op, steps);
-        for (partial, _) in parts {
+        let mut seen = Seen::default();
+        for (partial, seen_there) in parts {
             merged.merge(&partial, budget)?;
+            seen.merge(seen_there);
         }
+        seen.check(&|index| scan.labels(index))?;
         merged.finish(notes, budget)
     }
 
     /// At which steps any series has a value.
     pub(crate) fn presence(mut self, pool: &Pool, budget: &Budget) -> Result<Vec<bool>, Error> {
         let steps = self.steps.count;
-        // Nobody sees the labels, so nobody minds equal ones.
-        self.one_name = true;
+        self.anonymous = true;
         let block = self.aggregate(AggregateOp::Group, &Grouping::by(&[]), &Notes::default(), pool, budget)?;
         let mut present = vec![false; steps];
         for (_, row) in block.iter() {
@@ -495,10 +515,53 @@ fn hash_without_name(labels: &Labels) -> u128 {
     hash.0
 }
 
-/// Fails when two hashes of label sets are equal.
-fn check_distinct(mut hashes: Vec<u128>) -> Result<(), Error> {
-    hashes.sort_unstable();
-    if hashes.windows(2).any(|pair| pair[0] == pair[1]) { Err(same_labelset()) } else { Ok(()) }
+/// Which rows of a scan may come to have equal labels, because they lose those that describe the metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Twins {
+    /// None.
+    None,
+    /// All have one name: only where a series has a type or a unit, which few have.
+    Described,
+    /// Any.
+    Possible,
+}
+
+/// What is remembered of rows to tell whether their labels stay distinct.
+#[derive(Default)]
+struct Seen {
+    /// Hashes of the labels that are left, where any may be equal.
+    hashes: Vec<u128>,
+    /// Where that takes a type or a unit: the rows, and whether one has any.
+    rows: Vec<u32>,
+    described: bool,
+}
+
+impl Seen {
+    fn see(&mut self, twins: Twins, index: usize, labels: &Labels) {
+        match twins {
+            Twins::None => {}
+            Twins::Described => {
+                self.rows.push(index as u32);
+                self.described |= is_described(labels);
+            }
+            Twins::Possible => self.hashes.push(hash_without_name(labels)),
+        }
+    }
+
+    fn merge(&mut self, mut later: Seen) {
+        self.hashes.append(&mut later.hashes);
+        self.rows.append(&mut later.rows);
+        self.described |= later.described;
+    }
+
+    /// Fails when two rows have equal labels.
+    fn check(mut self, labels: &dyn Fn(usize) -> Labels) -> Result<(), Error> {
+        if self.described {
+            self.hashes.extend(self.rows.iter().map(|row| hash_without_name(&labels(*row as usize))));
+        }
+        self.hashes.sort_unstable();
+        if self.hashes.windows(2).any(|pair| pair[0] == pair[1]) { Err(same_labelset()) } else { Ok(()) }
+    }
 }
 
 /// Makes quiet what was stored and looks like a cell of a histogram.

@@ -48,6 +48,10 @@ pub(crate) fn data(random: &mut Random, begin: i64) -> Data {
                     typed.insert("__unit__".to_owned(), "seconds".to_owned());
                 }
                 data.insert(typed, counter(random, begin));
+                // A series that differs in what describes the metric alone.
+                if random.one_in(4) {
+                    data.insert(of("t_seconds_total"), counter(random, begin));
+                }
             }
             for name in ["target_info", "build_info"] {
                 if random.one_in(2) {
