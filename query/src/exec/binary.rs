@@ -102,6 +102,8 @@ impl Operator<'_> {
     ) -> Result<StepBlock, Error> {
         let (op, returns_bool) = (self.op, self.returns_bool);
         let mut remarks = Told::default();
+        let _held =
+            if trims(op) || block.has_histograms() { Some(Told::hold(block.steps(), self.budget)?) } else { None };
         block.map_floats(|step, value| {
             let other = scalar[step];
             let (left, right) = if scalar_left { (other, value) } else { (value, other) };
@@ -160,6 +162,7 @@ impl Operator<'_> {
             late: self.late,
             plain: !many.has_histograms() && !one.has_histograms() && !trims(self.op),
         };
+        let _held_remarks = if join.plain { None } else { Some(Told::hold(join.many.steps(), self.budget)?) };
         join.check_one_side()?;
         let mut joined = join.run(self.budget)?;
         joined.remarks.note(&self.notes);
@@ -173,6 +176,11 @@ impl Operator<'_> {
 struct Told(BTreeMap<usize, Annotation>);
 
 impl Told {
+    /// Charges a remark at each of so many steps.
+    fn hold(steps: usize, budget: &Budget) -> Result<Held, Error> {
+        budget.hold((steps as u64).saturating_mul(2 * size_of::<(usize, Annotation)>() as u64))
+    }
+
     fn tell(&mut self, step: usize, remark: Option<Annotation>) {
         if let Some(remark) = remark {
             self.0.insert(step, remark);

@@ -454,6 +454,7 @@ impl Scan {
         let mut merged = Partial::new(op, steps);
         let mut seen = Seen::default();
         for (partial, seen_there) in parts {
+            budget.check()?;
             merged.merge(&partial, budget)?;
             seen.merge(seen_there);
         }
