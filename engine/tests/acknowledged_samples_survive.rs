@@ -143,7 +143,8 @@ impl World {
         self.tell(format!("open: {} samples replayed, {:?}", recovery.samples_replayed, recovery.reports));
         for report in &recovery.reports {
             let known = report.contains("never acknowledged") || report.contains("until the next start");
-            self.check(known, report);
+            // Where the power went off during the opening, what could not be read looks damaged; nobody hears of it.
+            self.check(known || self.disk.is_off(), report);
         }
         let whole = !recovery.reports.iter().any(|report| report.contains("until the next start"));
         Ok(Life { engine, shards, whole })
