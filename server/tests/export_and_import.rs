@@ -95,10 +95,9 @@ fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
     let mut stream = house.connect();
     stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
     let mut answer = Vec::new();
-    // The connection may also end by a reset.
+    // The connection may also end by a reset, and what was not sent yet is lost.
     let _ = stream.read_to_end(&mut answer);
-    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer[..100]));
-    assert!(answer.len() > 1 << 20, "{}", answer.len());
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
     assert!(!answer.ends_with(b"\r\n0\r\n\r\n"), "the answer looks whole");
 
     let text = dir.path().join("export.om");
