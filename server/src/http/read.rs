@@ -52,6 +52,8 @@ impl Reader {
         if names.contains(&TenantName::default()) {
             owners.extend(engine.find_tenant(&own_tenant()));
         }
+        // In order of ids: in that of names the own tenant may stand twice, apart.
+        owners.sort_unstable();
         owners.dedup();
         Ok(Reader { tenant: TOGETHER, owners })
     }
