@@ -71,7 +71,9 @@ pub fn media_parameter(headers: &HeaderMap, name: &str) -> Option<String> {
 pub async fn params(app: &App, request: Request<Body>) -> Result<Params, ApiError> {
     let mut params = Params::default();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    if request.method() == Method::POST && media_type(request.headers()) == "application/x-www-form-urlencoded" {
+    // The methods whose bodies Prometheus reads.
+    let has_form = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    if has_form && media_type(request.headers()) == "application/x-www-form-urlencoded" {
         // An escape takes three bytes for one.
         let bytes_max = 3 * u64::from(app.settings.limits.query_text_bytes_max) + (64 << 10);
         let body = body::read(app, request, BodyLimit { bytes_max, setting: "query_text_bytes_max" }).await?;
