@@ -58,7 +58,7 @@ impl Timing {
 }
 
 /// Status codes that are counted by themselves; others count as 0.
-const CODES: [u16; 15] = [200, 204, 400, 401, 404, 405, 408, 413, 415, 422, 429, 499, 500, 503, 0];
+const CODES: [u16; 15] = [200, 204, 400, 403, 404, 405, 408, 413, 415, 422, 429, 499, 500, 503, 0];
 
 #[derive(Debug, Default)]
 struct RouteCount {
