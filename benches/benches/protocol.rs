@@ -64,20 +64,20 @@ fn protocol(criterion: &mut Criterion) {
     });
     group.bench_function("snappy", |b| {
         let mut out = Vec::new();
-        b.iter(|| inflate::snappy(&packed, 1 << 27, &mut out).expect("inflates"));
+        b.iter(|| inflate::snappy(&packed, 1 << 27, &mut |_| Ok(()), &mut out).expect("inflates"));
     });
     group.bench_function("snappy+decode", |b| {
         b.iter(|| {
             // The buffer of the request before, as the server keeps it.
             let mut body = std::mem::take(&mut batch.bytes);
-            inflate::snappy(&packed, 1 << 27, &mut body).expect("inflates");
+            inflate::snappy(&packed, 1 << 27, &mut |_| Ok(()), &mut body).expect("inflates");
             remote_write::decode_v1(body, &limits, &mut batch).expect("decodes")
         });
     });
     group.bench_function("zstd+decode", |b| {
         b.iter(|| {
             let mut body = std::mem::take(&mut batch.bytes);
-            inflate::zstd(&zstd, 1 << 27, &mut body).expect("inflates");
+            inflate::zstd(&zstd, 1 << 27, &mut |_| Ok(()), &mut body).expect("inflates");
             remote_write::decode_v1(body, &limits, &mut batch).expect("decodes")
         });
     });

@@ -16,6 +16,7 @@ use varve_vfs::Env;
 use crate::buffers::Buffers;
 use crate::config::Settings;
 use crate::delta::Deltas;
+use crate::http::body::BodyBudget;
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Buffers that requests reuse.
     pub buffers: Buffers,
+    /// Bytes that the bodies of all requests hold.
+    pub bodies: BodyBudget,
     /// One permit per running query.
     pub queries: Arc<Semaphore>,
     /// Bytes that all queries hold.
@@ -71,6 +74,7 @@ impl App {
         App {
             metrics: Metrics::new(&env),
             buffers: Buffers::new(),
+            bodies: BodyBudget::new(&settings.limits),
             queries: Arc::new(Semaphore::new(settings.limits.concurrent_queries_max as usize)),
             query_bytes: Arc::default(),
             deltas: Deltas::default(),

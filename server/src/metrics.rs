@@ -10,7 +10,6 @@ use varve_vfs::Env;
 
 use crate::app::App;
 use crate::http::ROUTES;
-use crate::http::body::BodyBytes;
 use crate::process;
 
 /// A number that goes up, or up and down.
@@ -106,7 +105,6 @@ pub struct Metrics {
     pub connections: Counter,
     pub connections_refused: Counter,
     pub accepts_failed: Counter,
-    pub body_bytes: BodyBytes,
     pub write_body_bytes: Counter,
     pub writes_malformed: Counter,
     pub write_seconds: Timing,
@@ -141,7 +139,6 @@ impl Metrics {
             connections: Counter::default(),
             connections_refused: Counter::default(),
             accepts_failed: Counter::default(),
-            body_bytes: BodyBytes::default(),
             write_body_bytes: Counter::default(),
             writes_malformed: Counter::default(),
             write_seconds: Timing::default(),
@@ -370,8 +367,10 @@ metrics! {
         |s, w| w.value(&[], s.app.metrics.connections_refused.get() as f64);
     "varve_http_accepts_failed_total" Counter "Connections that could not be accepted, for want of descriptors for example."
         |s, w| w.value(&[], s.app.metrics.accepts_failed.get() as f64);
-    "varve_http_body_bytes" Gauge "Bytes of request bodies held now."
-        |s, w| w.value(&[], s.app.metrics.body_bytes.get() as f64);
+    "varve_http_body_bytes" Gauge "Bytes held now for request bodies: as sent, decompressed and decoded, until they are stored."
+        |s, w| w.value(&[], s.app.bodies.held() as f64);
+    "varve_http_bodies_refused_total" Counter "Requests refused because all bodies together held `bodies_bytes_max`."
+        |s, w| w.value(&[], s.app.bodies.refused() as f64);
     "varve_write_seconds" Histogram "Time from a write request's head to its answer, sync included."
         |s, w| w.timing(&s.app.metrics.write_seconds);
     "varve_write_body_bytes_total" Counter "Bytes of write requests as sent."

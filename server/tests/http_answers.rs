@@ -182,6 +182,45 @@ fn limits_of_the_storage_are_answered_by_what_the_caller_can_do() {
 }
 
 #[test]
+fn the_bodies_of_all_requests_share_a_limit() {
+    let dir = directory();
+    let limits = ["body-bytes-max=100000", "decompressed-bytes-max=100000", "bodies-bytes-max=300000"];
+    let limits = limits.map(|limit| format!("--limit-{limit}"));
+    let house = start(dir.path(), &limits.each_ref().map(String::as_str));
+    let held = |bytes: u64| {
+        let gauge = format!("\nvarve_http_body_bytes {bytes}\n");
+        let metrics = || String::from_utf8(house.get("/metrics").body).unwrap();
+        let come = (0..1000).any(|_| {
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+            metrics().contains(&gauge)
+        });
+        assert!(come, "{bytes}: {}", metrics());
+    };
+    let bodies: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = house.connect();
+            stream.write_all(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 99990\r\n\r\nab").unwrap();
+            stream
+        })
+        .collect();
+    held(299_970);
+    let names: Vec<String> = (0..400).map(|i| format!("{i:0100}")).collect();
+    let series: Vec<[(&str, &str); 2]> = names.iter().map(|n| [("__name__", "x"), ("n", n.as_str())]).collect();
+    let sample = [(now_ms(), 1.0)];
+    let large = batch(&series.iter().map(|labels| (&labels[..], &sample[..])).collect::<Vec<Series<'_>>>());
+    let refused = house.write(&large);
+    assert_eq!((refused.status, refused.error().0.as_str()), (503, "unavailable"));
+    assert!(refused.error().1.contains("limit of 300000 reached; try again or raise `bodies_bytes_max`"));
+    assert!(refused.head.to_ascii_lowercase().contains("\r\nretry-after: "), "{}", refused.head);
+    let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
+    assert!(metrics.contains("\nvarve_http_bodies_refused_total 1\n"), "{metrics}");
+    drop(bodies);
+    held(0);
+    assert_eq!(house.write(&large).status, 204);
+    held(0);
+}
+
+#[test]
 fn a_slow_body_is_given_up_and_a_connection_serves_many_requests() {
     let dir = directory();
     let house = start(dir.path(), &["--http-body-ms-max", "100"]);
@@ -389,6 +428,8 @@ fn the_server_is_stopped_over_http_only_when_that_is_enabled() {
     let house = start(dir.path(), &[]);
     let answer = house.request("POST", "/-/quit", &[], b"");
     assert_eq!((answer.status, answer.error().1.contains("Lifecycle API is not enabled.")), (403, true));
+    let metrics = String::from_utf8(house.get("/metrics").body).unwrap();
+    assert!(metrics.contains("varve_http_requests_total{path=\"/-/quit\",code=\"403\"} 1\n"), "{metrics}");
     assert_eq!(house.get("/-/quit").status, 405);
     drop(house);
     let house = start(dir.path(), &["--web-enable-lifecycle"]);
@@ -457,6 +498,12 @@ fn a_query_may_read_several_tenants_together() {
     assert_eq!(data("c|a", "/api/v1/label/job/values"), serde_json::json!(["one", "three"]));
     assert_eq!(data("c|b", "/api/v1/series?match[]=x").as_array().unwrap().len(), 2);
     assert_eq!(data("c", "/api/v1/query?query=count(x)")["result"][0]["value"][1], "1");
+    // The own metrics, which the default tenant sees too, are read once.
+    for tenant in ["_varve", "anonymous"] {
+        assert_eq!(house.write_as(tenant, &batch(&[(&[("__name__", "z")], &[(now - 1000, 1.0)])])).status, 204);
+    }
+    let read = |tenants: &str| data(tenants, "/api/v1/query?query=z&explain=1")["explain"]["total"]["samples"].clone();
+    assert_eq!((read("_varve|a|anonymous"), read("_varve|a")), (2.into(), 1.into()));
     let wrong = house.request("GET", "/api/v1/query?query=x", &[("X-Scope-OrgID", "a||b")], b"");
     assert_eq!((wrong.status, wrong.error().0.as_str()), (400, "bad_data"));
     let write = house.write_as("a|b", &batch(&[(both, &[(now, 1.0)])]));
@@ -531,6 +578,10 @@ fn deleted_samples_are_gone_where_deletion_is_enabled() {
     assert_eq!(delete("match[]=%7B").error().0, "bad_data");
     assert_eq!(delete("match[]=x&start=a").error().0, "bad_data");
     assert_eq!(house.get("/api/v1/admin/tsdb/delete_series?match[]=x").status, 405);
+    // A range in the form of a PUT was not read: everything was deleted.
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let put = house.request("PUT", "/api/v1/admin/tsdb/delete_series?match[]=x", &form, b"start=1&end=2");
+    assert_eq!((put.status, house.samples("x", "2m", now).len()), (204, 60));
     assert_eq!(delete("match[]=x%7Bi%3D%221%22%7D&match[]=y").status, 204);
     let count = |house: &House, query: &str| house.query(query, now)["result"].as_array().unwrap().len();
     assert_eq!(count(&house, "{__name__=~\"x|y\"}"), 1);

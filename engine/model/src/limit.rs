@@ -27,6 +27,8 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of a request body after decompression.
     pub decompressed_bytes_max: u64,
+    /// Bytes that all request bodies may hold together.
+    pub bodies_bytes_max: u64,
     /// Series in one write request.
     pub series_per_request_max: u32,
     /// Labels of one series.
@@ -104,6 +106,7 @@ impl Default for Limits {
         Limits {
             body_bytes_max: 32 << 20,
             decompressed_bytes_max: 128 << 20,
+            bodies_bytes_max: 512 << 20,
             series_per_request_max: 500_000,
             labels_per_series_max: 64,
             label_name_bytes_max: 1024,

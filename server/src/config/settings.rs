@@ -240,6 +240,7 @@ settings! {
     [limits: Limits]
     body_bytes_max: Bytes = "Bytes of a request body as sent; more is answered 413.";
     decompressed_bytes_max: Bytes = "Bytes of a request body after decompression.";
+    bodies_bytes_max: Bytes = "Memory that all request bodies may hold together, as sent, decompressed and decoded, until they are stored; a request that would take more is answered 503. One request of the largest size always passes when it is alone.";
     series_per_request_max: Count = "Series in one write request.";
     labels_per_series_max: Count = "Labels of one series; a series with more is refused, its neighbours are stored.";
     label_name_bytes_max: Bytes = "Bytes of a label name; a series with a longer one is refused.";

@@ -226,6 +226,10 @@ impl From<varve_protocol::Error> for ApiError {
             Error::Limit { setting: "decompressed_bytes_max" | "body_bytes_max", .. } => {
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorType::BadData, text)
             }
+            // Passes when the other requests are done.
+            Error::Limit { limit, max, setting: setting @ "bodies_bytes_max", .. } => {
+                ApiError::busy(limit, max, setting)
+            }
             _ => ApiError::bad_data(text),
         }
     }

@@ -16,7 +16,7 @@ use varve_query::budget::Budget;
 
 use super::body::{self, BodyLimit};
 use super::error::ApiError;
-use super::ingest::{Encoding, inflate};
+use super::ingest::Encoding;
 use super::work::{self, AnswerWriter};
 use super::{Answer, read};
 use crate::app::App;
@@ -29,10 +29,9 @@ pub async fn remote_read(app: Arc<App>, request: Request<Body>) -> Answer {
     let encoding = Encoding::of(request.headers(), Encoding::Snappy)?;
     let limits = &app.settings.limits;
     let bytes_max = limits.query_text_bytes_max.into();
-    let body = body::read(&app, request, BodyLimit { bytes_max, setting: "query_text_bytes_max" }).await?;
-    let asked = inflate(encoding, body.bytes(), limits, Vec::new())?;
-    drop(body);
-    let asked = decode_read_request(&asked)?;
+    let mut body = body::read(&app, request, BodyLimit { bytes_max, setting: "query_text_bytes_max" }).await?;
+    let asked = body.decode(encoding, decode_read_request)?;
+    drop(body.into_held());
     work::run(&app, None, move |app, budget, out| match asked.form {
         Form::Samples => samples(app, &reader, &asked, budget, out),
         Form::StreamedChunks => chunks(app, &reader, &asked, budget, out),

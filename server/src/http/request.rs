@@ -78,6 +78,7 @@ pub async fn params(app: &App, request: Request<Body>) -> Result<Params, ApiErro
         let bytes_max = 3 * u64::from(app.settings.limits.query_text_bytes_max) + (64 << 10);
         let body = body::read(app, request, BodyLimit { bytes_max, setting: "query_text_bytes_max" }).await?;
         params.add(body.bytes())?;
+        drop(body.into_held());
     }
     params.add(query.as_bytes())?;
     Ok(params)

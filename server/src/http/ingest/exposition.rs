@@ -7,8 +7,9 @@ use axum::http::Request;
 use varve_model::WriteBatch;
 use varve_protocol::exposition::{Format, decode};
 
-use super::{Encoding, answer, inflate, take};
+use super::{Encoding, answer, take};
 use crate::app::App;
+use crate::http::body::ReadBody;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::{Answer, request};
@@ -28,16 +29,10 @@ pub async fn exposition(app: Arc<App>, request: Request<Body>) -> Answer {
     }
     let now = app.now();
     let format = Format::of(&request::media_type(request.headers()));
-    let read = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+    let read = |app: &App, body: &mut ReadBody<'_>, batch: &mut WriteBatch| {
         let limits = &app.settings.limits;
         let extra: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        if encoding == Encoding::Identity {
-            return decode(body, format, now, &extra, limits, batch);
-        }
-        let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
-        let summary = decode(&inflated, format, now, &extra, limits, batch);
-        app.buffers.give_body(inflated);
-        summary
+        body.decode(encoding, |plain| decode(plain, format, now, &extra, limits, batch))
     };
     let outcome = take(&app, request, &read).await?;
     Ok(answer(&outcome, &app.settings.limits))

@@ -7,8 +7,9 @@ use axum::http::{HeaderName, HeaderValue, Request, Response};
 use varve_model::WriteBatch;
 use varve_protocol::influx::{Defaults, Precision, decode};
 
-use super::{Encoding, inflate, refusal_text, take};
+use super::{Encoding, refusal_text, take};
 use crate::app::App;
+use crate::http::body::ReadBody;
 use crate::http::error::{ApiError, no_content};
 use crate::http::params::Params;
 use crate::http::{Answer, json, json_response, request};
@@ -33,16 +34,10 @@ pub async fn write(app: Arc<App>, request: Request<Body>) -> Answer {
     };
     let db = params.text("db").to_owned();
     let now = app.now();
-    let read = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+    let read = |app: &App, body: &mut ReadBody<'_>, batch: &mut WriteBatch| {
         let limits = &app.settings.limits;
         let defaults = Defaults { precision, now, db: &db };
-        if encoding == Encoding::Identity {
-            return decode(body, &defaults, limits, batch);
-        }
-        let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
-        let summary = decode(&inflated, &defaults, limits, batch);
-        app.buffers.give_body(inflated);
-        summary
+        body.decode(encoding, |plain| decode(plain, &defaults, limits, batch))
     };
     let outcome = take(&app, request, &read).await?;
     if outcome.rejected == 0 && outcome.refused.is_empty() {

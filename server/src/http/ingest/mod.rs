@@ -16,9 +16,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, header};
 use varve_model::write::Metadata;
 use varve_model::{Limits, RefusalReason, TenantId, WriteBatch};
-use varve_protocol::{Summary, inflate};
+use varve_protocol::Summary;
 
-use super::body::{self, BodyLimit};
+use super::body::{self, BodyLimit, ReadBody};
 use super::error::{ApiError, no_content};
 use super::request;
 use crate::app::App;
@@ -36,7 +36,8 @@ const HEAVY_BYTES: usize = 256 << 10;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// From a body as sent to a batch.
-type Decode<'a> = &'a (dyn Fn(&App, &[u8], &mut WriteBatch) -> Result<Summary, varve_protocol::Error> + Sync);
+type Decode<'a> =
+    &'a (dyn Fn(&App, &mut ReadBody<'_>, &mut WriteBatch) -> Result<Summary, varve_protocol::Error> + Sync);
 
 /// What is done to a decoded batch of a tenant before it is stored.
 type Prepare<'a> = &'a (dyn Fn(&App, TenantId, &mut WriteBatch, &mut Summary) + Sync);
@@ -58,7 +59,7 @@ async fn take_with(
     let name = request::tenant_name(request.headers())?;
     let limits = &app.settings.limits;
     let limit = BodyLimit { bytes_max: limits.body_bytes_max, setting: "body_bytes_max" };
-    let body = body::read(app, request, limit).await?;
+    let mut body = body::read(app, request, limit).await?;
     let _permit = match tokio::time::timeout(WAIT_MAX, app.writes.acquire()).await {
         Ok(Ok(permit)) => permit,
         _ => {
@@ -68,11 +69,18 @@ async fn take_with(
     };
     // Every decoder begins by replacing what the batch holds.
     let mut batch = app.buffers.used_batch();
-    let mut work = || decode(app, body.bytes(), &mut batch);
-    let summary = if body.bytes().len() < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
-    app.metrics.write_body_bytes.add(body.bytes().len() as u64);
-    drop(body);
-    let mut summary = summary.inspect_err(|_| app.metrics.writes_malformed.add(1))?;
+    let bytes = body.bytes().len();
+    let mut work = || decode(app, &mut body, &mut batch);
+    let summary = if bytes < HEAVY_BYTES { work() } else { tokio::task::block_in_place(work) };
+    app.metrics.write_body_bytes.add(bytes as u64);
+    let mut held = body.into_held();
+    let mut summary = summary.map_err(ApiError::from).inspect_err(|error| {
+        if error.status() < 500 {
+            app.metrics.writes_malformed.add(1);
+        }
+    })?;
+    // To the end of the request: until the batch is stored.
+    held.set(batch.memory_bytes() as u64)?;
     let tenant = ingest::tenant(app, &name).await?;
     prepare(app, tenant, &mut batch, &mut summary);
     let outcome = store(app, tenant, batch, &summary).await?;
@@ -165,26 +173,6 @@ impl Encoding {
             _ => Err(ApiError::unsupported("the content encoding is not one of snappy, zstd, gzip, identity")),
         }
     }
-}
-
-/// Decompresses into `out`, whose memory is used again; what it holds is overwritten, so it need not be empty.
-pub fn inflate(
-    encoding: Encoding,
-    body: &[u8],
-    limits: &Limits,
-    mut out: Vec<u8>,
-) -> Result<Vec<u8>, varve_protocol::Error> {
-    let bytes_max = usize::try_from(limits.decompressed_bytes_max).unwrap_or(usize::MAX);
-    match encoding {
-        Encoding::Identity => {
-            out.clear();
-            out.extend_from_slice(body);
-        }
-        Encoding::Snappy => inflate::snappy(body, bytes_max, &mut out)?,
-        Encoding::Gzip => inflate::gzip(body, bytes_max, &mut out)?,
-        Encoding::Zstd => inflate::zstd(body, bytes_max, &mut out)?,
-    }
-    Ok(out)
 }
 
 /// The sentence of a reason, with the setting that moves it where there is one.

@@ -12,10 +12,11 @@ use varve_protocol::Summary;
 use varve_protocol::otlp::{self, Delta, Promote, Strategy};
 use varve_protocol::protobuf::push_varint;
 
-use super::{Encoding, inflate, refusal_text, take_with};
+use super::{Encoding, refusal_text, take_with};
 use crate::app::App;
 use crate::config::Settings;
 use crate::delta::{Bounds, LeftOut};
+use crate::http::body::ReadBody;
 use crate::http::error::ApiError;
 use crate::http::{Answer, json, request};
 use crate::ingest::Outcome;
@@ -82,16 +83,10 @@ pub async fn otlp(app: Arc<App>, request: Request<Body>) -> Answer {
         }
     };
     let settings = settings(&app.settings).map_err(ApiError::internal)?;
-    let read = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+    let read = |app: &App, body: &mut ReadBody<'_>, batch: &mut WriteBatch| {
         let limits = &app.settings.limits;
         let decode = if form == Form::Json { otlp::decode_json } else { otlp::decode };
-        if encoding == Encoding::Identity {
-            return decode(body, &settings, limits, batch);
-        }
-        let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
-        let summary = decode(&inflated, &settings, limits, batch);
-        app.buffers.give_body(inflated);
-        summary
+        body.decode(encoding, |plain| decode(plain, &settings, limits, batch))
     };
     // Sums of deltas are made in the order of requests, just before they are stored.
     let sum_up = |app: &App, tenant: TenantId, batch: &mut WriteBatch, summary: &mut Summary| {

@@ -13,8 +13,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use varve_model::WriteBatch;
 use varve_protocol::remote_write::{decode_v1, decode_v2};
 
-use super::{Encoding, answer, inflate, take};
+use super::{Encoding, answer, take};
 use crate::app::App;
+use crate::http::body::ReadBody;
 use crate::http::error::ApiError;
 use crate::http::{Answer, request};
 
@@ -50,16 +51,11 @@ impl Version {
 pub async fn remote_write(app: Arc<App>, request: Request<Body>) -> Answer {
     let encoding = Encoding::of(request.headers(), Encoding::Snappy)?;
     let version = Version::of(request.headers())?;
-    let decode = |app: &App, body: &[u8], batch: &mut WriteBatch| {
+    let decode = |app: &App, body: &mut ReadBody<'_>, batch: &mut WriteBatch| {
         let limits = &app.settings.limits;
         match version {
-            Version::V1 => decode_v1(inflate(encoding, body, limits, std::mem::take(&mut batch.bytes))?, limits, batch),
-            Version::V2 => {
-                let inflated = inflate(encoding, body, limits, app.buffers.used_body())?;
-                let summary = decode_v2(&inflated, limits, batch);
-                app.buffers.give_body(inflated);
-                summary
-            }
+            Version::V1 => decode_v1(body.inflate(encoding, std::mem::take(&mut batch.bytes))?, limits, batch),
+            Version::V2 => body.decode(encoding, |plain| decode_v2(plain, limits, batch)),
         }
     };
     let outcome = take(&app, request, &decode).await?;
