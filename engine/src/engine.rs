@@ -23,6 +23,7 @@ use varve_vfs::{Env, Lock};
 use varve_wal::{Log, Offset, PartitionId, TopicName};
 
 use crate::copy::Copied;
+use crate::deletion::Deletion;
 use crate::error::{Error, Result};
 use crate::head::registry::Registry;
 use crate::head::{FrozenHead, Head};
@@ -315,7 +316,7 @@ impl Engine {
     }
 
     /// Asks that what deletions hide is removed from segments: steps named `clean` do it, until
-    /// [`Engine::deletions`] is 0. Deletions that heads wait for a flush with go with it.
+    /// [`Engine::deletions_to_clean`] is 0. Deletions that heads wait for a flush with go with it.
     pub fn clean_tombstones(&self) {
         self.inner.work.cleaning.store(true, Ordering::Relaxed);
     }
@@ -323,6 +324,20 @@ impl Engine {
     /// Deletions whose samples are hidden but still in segments.
     pub fn deletions(&self) -> usize {
         self.inner.state.load().version.deletions.len()
+    }
+
+    /// Those of [`Engine::deletions`] that cleaning will be done with. The others hide samples in segments that turned
+    /// out to be damaged, or could not be read: these are not rewritten, so they stay hidden there.
+    pub fn deletions_to_clean(&self) -> usize {
+        let damaged: Vec<u64> = self.inner.work.lock().iter().flat_map(|work| work.damaged.iter().copied()).collect();
+        let state = self.inner.state.load();
+        let waits = |deletion: &Deletion| {
+            let heads = state.shards.get(deletion.partition as usize);
+            let flushes = heads.is_some_and(|heads| heads.frozen.iter().any(|frozen| frozen.end <= deletion.offset));
+            let mut whole = state.version.of(deletion.partition).filter(|live| !damaged.contains(&live.entry.id));
+            flushes || whole.any(|live| deletion.concerns(live))
+        };
+        state.version.deletions.iter().filter(|deletion| waits(deletion)).count()
     }
 
     /// Keeps metadata of metric families, the last one of a family; durable when it returns. Families beyond a limit are

@@ -863,6 +863,38 @@ fn what_is_deleted_is_gone_from_every_answer_and_stays_gone() {
     assert_eq!(check_dir(&house), vec![]);
 }
 
+/// Whoever asked for a cleaning waited for ever for a segment that cannot be cleaned.
+#[test]
+fn cleaning_leaves_out_a_damaged_segment_and_tells() {
+    let mut house = House::new();
+    house.settings.partitions = 1;
+    let mut open = house.open();
+    let tenant = open.tenant("a");
+    for time in [START - 30 * HOUR, START] {
+        open.write(tenant, &[(UP, time, 1.0), (UP, time + 1, 1.0)]);
+        open.flush();
+    }
+    drop(open);
+    // A byte behind the header: in a block, which is read when the segment is rewritten.
+    let (first, _) = files(&house, ".seg").remove(0);
+    house.disk.flip(&first, 64 + 20, 1);
+    let mut open = house.open();
+    for time in [START - 30 * HOUR, START] {
+        open.delete(tenant, vec![equals("job", "a")], TimeRange { min: time, max: time }).unwrap();
+    }
+    assert_eq!((open.engine.deletions(), open.engine.deletions_to_clean()), (2, 2));
+    open.engine.clean_tombstones();
+    for _ in 0..10 {
+        house.clock.advance(Duration::from_secs(60));
+        if let Some(step) = open.engine.next_step(open.now())
+            && let Ok(done) = step.run(&open.env)
+        {
+            open.engine.install(done).unwrap();
+        }
+    }
+    assert_eq!((open.engine.deletions(), open.engine.deletions_to_clean()), (1, 0));
+}
+
 #[test]
 fn too_many_deletions_are_refused() {
     let mut house = House::new();

@@ -55,13 +55,18 @@ pub async fn clean_tombstones(app: Arc<App>, _: Request<Body>) -> Answer {
     engine.request_flush();
     engine.clean_tombstones();
     let deadline = app.elapsed() + Duration::from_millis(app.settings.limits.query_ms_max);
-    while engine.deletions() > 0 {
+    while engine.deletions_to_clean() > 0 {
         if app.elapsed() >= deadline {
             return Err(ApiError::unavailable("the cleaning goes on; `query_ms_max` is how long a call waits for it"));
         }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(no_content())
+    match engine.deletions() {
+        0 => Ok(no_content()),
+        left => Err(ApiError::internal(format!(
+            "all is cleaned but segments that are damaged or cannot be read: {left} deletions go on hiding in them"
+        ))),
+    }
 }
 
 /// `/api/v1/admin/tsdb/snapshot`: a data directory of its own below `snapshots`, with all that is acknowledged now; what
