@@ -1,5 +1,7 @@
 //! Grouping: which group a series belongs to, from its label bytes, without an allocation a series.
 
+use std::cmp::Ordering;
+
 use varve_model::Labels;
 use varve_model::labels::{METRIC_NAME, split_body, split_label};
 
@@ -8,15 +10,20 @@ use crate::exec::block::{DERIVED, is_metadata};
 /// `by (…)` or `without (…)`; also `on (…)` and `ignoring (…)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Grouping {
-    /// In order, each once: a text can name many.
+    /// In order, each once: a text can name many. By length first, which mostly decides.
     names: Vec<String>,
     without: bool,
 }
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {
-    names.sort_unstable();
+    names.sort_unstable_by(|a, b| by_length(a.as_bytes(), b.as_bytes()));
     names.dedup();
     names
+}
+
+#[inline]
+fn by_length(a: &[u8], b: &[u8]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 impl Grouping {
@@ -38,7 +45,7 @@ impl Grouping {
     }
 
     fn keeps(&self, name: &[u8]) -> bool {
-        let named = self.names.binary_search_by(|kept| kept.as_bytes().cmp(name)).is_ok();
+        let named = self.names.binary_search_by(|kept| by_length(kept.as_bytes(), name)).is_ok();
         named != self.without && name != DERIVED.as_bytes()
     }
 
