@@ -159,6 +159,10 @@ fn limits_of_the_storage_are_answered_by_what_the_caller_can_do() {
     }
     assert_eq!(house.write(&written).status, 204);
     check(&house.get("/api/v1/series?match[]=x"), 422, "execution", "query_series_max");
+    // Of several selectors, what they find together counts, and what they share counts once.
+    let series = |a: &str, b: &str| format!("/api/v1/series?match[]=x%7Bi=~%22{a}%22%7D&match[]=x%7Bi=~%22{b}%22%7D");
+    refused(&house, &series("[0-5]", "1[0-5]"), 422, "execution", "query_series_max");
+    assert_eq!(house.get(&series("[0-5]", "[2-7]")).json()["data"].as_array().unwrap().len(), 8);
     let range = format!("start={}&end={}", now / 1000 - 60, now / 1000 + 60);
     let exemplars = house.get(&format!("/api/v1/query_exemplars?query=x&{range}"));
     check(&exemplars, 422, "execution", "query_exemplars_max");

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use varve_engine::Selection;
+use varve_engine::Snapshot;
 use varve_engine::index::Texts;
 use varve_model::write::Metadata;
-use varve_model::{Labels, Matcher, TenantName, TimeRange};
+use varve_model::{Labels, Matcher, TenantId, TenantName, TimeRange};
+use varve_query::budget::{Budget, Held};
 use varve_query::promql;
 
 use super::error::ApiError;
@@ -52,19 +53,50 @@ pub fn wrong_match(what: String) -> ApiError {
     ApiError::parameter("match[]", what)
 }
 
-/// What each selector finds. Checks between selectors that the caller is still there and has time.
-fn each<T>(
+/// Lists that are held before they become one.
+const LISTS: usize = 64;
+
+/// The union of what each selector finds. Checks between selectors that the caller is still there and has time.
+fn union(
     selectors: &[Vec<Matcher>],
-    budget: &varve_query::budget::Budget,
-    one: &dyn Fn(&[Matcher]) -> varve_engine::Result<T>,
-) -> Result<Vec<T>, ApiError> {
+    budget: &Budget,
+    one: &dyn Fn(&[Matcher]) -> varve_engine::Result<Arc<Texts>>,
+) -> Result<Arc<Texts>, ApiError> {
     let everything = [Vec::new()];
     let selectors = if selectors.is_empty() { &everything } else { selectors };
-    let find = |matchers: &Vec<Matcher>| {
+    let mut lists = Vec::new();
+    for matchers in selectors {
         budget.check()?;
-        Ok(one(matchers)?)
-    };
-    selectors.iter().map(find).collect()
+        if lists.len() == LISTS {
+            lists = vec![Texts::union(lists)];
+        }
+        lists.push(one(matchers)?);
+    }
+    Ok(Texts::union(lists))
+}
+
+/// The label sets that any selector finds, in order. Those that are new with a selector count for the series of the
+/// query, and all of them for its bytes.
+fn all_series(
+    snapshot: &Snapshot,
+    tenant: TenantId,
+    selectors: &[Vec<Matcher>],
+    range: TimeRange,
+    budget: &Budget,
+) -> Result<(Vec<Labels>, Option<Held>), ApiError> {
+    let (mut all, mut held): (Vec<Labels>, _) = (Vec::new(), None);
+    for matchers in selectors {
+        budget.check()?;
+        let known = all.len();
+        let found = snapshot.select(tenant, matchers, range, budget.limits().query_series_max)?;
+        all.extend((0..found.len()).map(|index| found.labels(index)));
+        all.sort_unstable();
+        all.dedup();
+        budget.select((all.len() - known) as u64)?;
+        let bytes = all.iter().map(|labels| (size_of::<Labels>() + labels.as_label_bytes().len()) as u64).sum();
+        held = Some(budget.hold(bytes)?);
+    }
+    Ok((all, held))
 }
 
 /// Writes a list of `count` items with its warning when it was cut.
@@ -104,12 +136,7 @@ pub async fn series(app: Arc<App>, request: Request<Body>) -> Answer {
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, wrong_match)?;
         let snapshot = reader.snapshot(app)?;
-        let series_max = app.settings.limits.query_series_max;
-        let found = each(&selectors, budget, &|matchers| snapshot.select(reader.tenant, matchers, range, series_max))?;
-        let labels = |one: &Selection| (0..one.len()).map(|index| one.labels(index)).collect::<Vec<Labels>>();
-        let mut all: Vec<Labels> = found.iter().flat_map(labels).collect();
-        all.sort_unstable();
-        all.dedup();
+        let (all, _held) = all_series(&snapshot, reader.tenant, &selectors, range, budget)?;
         write_list(out, all.iter(), limit, json::push_labels);
         Ok(())
     })
@@ -125,8 +152,8 @@ pub async fn names(app: Arc<App>, request: Request<Body>) -> Answer {
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, ApiError::bad_data)?;
         let snapshot = reader.snapshot(app)?;
-        let found = each(&selectors, budget, &|matchers| snapshot.label_names(reader.tenant, matchers, range))?;
-        write_list(out, Texts::union(found).iter(), limit, json::push_string);
+        let found = union(&selectors, budget, &|matchers| snapshot.label_names(reader.tenant, matchers, range))?;
+        write_list(out, found.iter(), limit, json::push_string);
         Ok(())
     })
     .await
@@ -147,8 +174,9 @@ pub async fn values(app: Arc<App>, request: Request<Body>) -> Answer {
     work::run(&app, params.timeout()?, move |app, budget, out| {
         let selectors = selectors(app, &params, ApiError::bad_data)?;
         let snapshot = reader.snapshot(app)?;
-        let found = each(&selectors, budget, &|matchers| snapshot.label_values(reader.tenant, &name, matchers, range))?;
-        write_list(out, Texts::union(found).iter(), limit, json::push_string);
+        let found =
+            union(&selectors, budget, &|matchers| snapshot.label_values(reader.tenant, &name, matchers, range))?;
+        write_list(out, found.iter(), limit, json::push_string);
         Ok(())
     })
     .await
