@@ -483,7 +483,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "Delete samples",
         &[MATCH.required(), START, END],
         Shape::Nothing,
-        "403 unless `web_enable_admin_api` is set, as all of the admin calls. Of the request's tenant",
+        "403 unless `web_enable_admin_api` is set, as all of the admin calls. Of the request's tenant; exemplars of the series go too, which Prometheus keeps; matchers are limited by `deletion_bytes_max`",
     ),
     same(
         "/api/v1/admin/tsdb/clean_tombstones",
@@ -491,7 +491,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "Remove what was deleted from segments",
         &[],
         Shape::Nothing,
-        "answered 503 when it takes longer than `query_ms_max`; it goes on",
+        "answered 503 when it takes longer than `query_ms_max`; it goes on. 500 when only damaged segments are left, in which deletions go on hiding",
     ),
     same(
         "/api/v1/admin/tsdb/snapshot",
