@@ -108,7 +108,7 @@ struct Counts {
 }
 
 async fn run(app: Arc<App>, counts: Counts) -> Result<(), ServeError> {
-    let scrapes = scrape::load(&app.settings.server).map_err(ServeError::Scrape)?;
+    app.scraper.prepare(&app.settings.server, app.now()).map_err(ServeError::Scrape)?;
     let address = app.settings.server.listen.clone();
     let listener = TcpListener::bind(&address).await;
     let listener = listener.map_err(|source| ServeError::Listen { address: address.clone(), source })?;
@@ -155,10 +155,7 @@ async fn run(app: Arc<App>, counts: Counts) -> Result<(), ServeError> {
     let threads = Threads::start(&app, &engine, shards, &counts)?;
     tracing::info!(address = %local, data_dir = %app.settings.server.data_dir.display(), "ready");
     let scrape = app.settings.server.self_scrape.then(|| tokio::spawn(self_scrape::run(Arc::clone(&app), local)));
-
-    if let Some(config) = scrapes {
-        app.scraper.start(&app, config);
-    }
+    app.scraper.start(&app);
 
     tokio::select! {
         () = stopped.wait() => {}

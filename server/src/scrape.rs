@@ -2,11 +2,12 @@
 //! same path as every other write.
 //!
 //! The file is read before the data directory is opened, so that a wrong one is told at once; it is read again on
-//! SIGHUP and by `/-/reload`, and a wrong one then changes nothing.
+//! SIGHUP and by `/-/reload`, and a wrong one then changes nothing. What was read last before the data is there is what
+//! the agent begins with.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use varve_agent::config::{Config, Features};
@@ -22,6 +23,8 @@ use crate::{http, ingest};
 #[derive(Debug, Default)]
 pub struct Scraper {
     agent: OnceLock<Agent>,
+    /// What the agent begins with once every acknowledged write is readable; a reload before that changes it.
+    waiting: Mutex<Option<Config>>,
     /// Whether the last reading of the file went well.
     failed: AtomicBool,
     /// When the file was read well last; 0 before that.
@@ -31,7 +34,7 @@ pub struct Scraper {
 }
 
 /// Reads the configuration file, if there is one.
-pub fn load(settings: &ServerSettings) -> Result<Option<Config>, String> {
+fn load(settings: &ServerSettings) -> Result<Option<Config>, String> {
     if settings.scrape_config_file.is_empty() {
         return Ok(None);
     }
@@ -43,11 +46,30 @@ pub fn load(settings: &ServerSettings) -> Result<Option<Config>, String> {
 }
 
 impl Scraper {
-    /// Starts to scrape. A second call changes nothing.
-    pub fn start(&self, app: &Arc<App>, config: Config) {
+    /// Takes the configuration to begin with, or another one.
+    fn configure(&self, config: Config, now: Millis) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_at.store(now, Ordering::Relaxed);
+        match self.agent.get() {
+            Some(agent) => agent.apply(config),
+            None => *waiting = Some(config),
+        }
+    }
+
+    /// Reads the configuration to begin with.
+    pub fn prepare(&self, settings: &ServerSettings, now: Millis) -> Result<(), String> {
+        if let Some(config) = load(settings)? {
+            self.configure(config, now);
+        }
+        Ok(())
+    }
+
+    /// Starts to scrape, if there is a configuration.
+    pub fn start(&self, app: &Arc<App>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(config) = waiting.take() else { return };
         let settings = AgentSettings { seed: seed(app), body_bytes_max: app.settings.limits.decompressed_bytes_max };
         let sink = Arc::new(Own(Arc::downgrade(app)));
-        self.read_at.store(app.now(), Ordering::Relaxed);
         let _ = self.agent.set(Agent::start(config, settings, sink, Arc::clone(&app.env.clock)));
     }
 
@@ -88,9 +110,8 @@ pub async fn reload(app: Arc<App>) -> Result<(), String> {
     let loaded = tokio::task::spawn_blocking(move || load(&settings)).await.map_err(|error| error.to_string())?;
     app.scraper.failed.store(loaded.is_err(), Ordering::Relaxed);
     let loaded = loaded.inspect_err(|error| tracing::error!(%error, "the configuration of scrapes stays as it was"))?;
-    if let (Some(agent), Some(config)) = (app.scraper.agent(), loaded) {
-        app.scraper.read_at.store(app.now(), Ordering::Relaxed);
-        agent.apply(config);
+    if let Some(config) = loaded {
+        app.scraper.configure(config, app.now());
         tracing::info!("configuration of scrapes read");
     }
     Ok(())
@@ -119,5 +140,25 @@ impl Sink for Own {
             let stored = http::ingest::store(&app, tenant, batch, &summary).await;
             stored.map(|outcome| outcome.refused_samples()).map_err(|error| error.to_string())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reload while the log was still being read back once said that it had succeeded, and was forgotten.
+    #[test]
+    fn the_agent_begins_with_what_was_read_last() {
+        let config = |job: &str| {
+            let text = format!("scrape_configs: [{{job_name: {job}}}]");
+            Config::parse(&text, Features { extra_scrape_metrics: false, native_histograms: false }).unwrap()
+        };
+        let scraper = Scraper::default();
+        scraper.configure(config("before"), 1);
+        scraper.configure(config("after"), 2);
+        let waiting = scraper.waiting.lock().unwrap().take().unwrap().print();
+        assert!(waiting.contains("after") && !waiting.contains("before"), "{waiting}");
+        assert_eq!(scraper.read_at(), 2);
     }
 }
