@@ -89,11 +89,17 @@ impl IdSet {
     }
 
     /// Adds its ids to a bitmap.
-    pub(crate) fn add_to(self, into: &mut RoaringBitmap) {
+    pub(crate) fn add_to(mut self, into: &mut RoaringBitmap) {
+        if self.words.is_empty() {
+            *into |= self.rest;
+            return;
+        }
+        // Uniting with a bitmap of runs inserts ids singly, each with a search: here each costs a store.
+        self.add_bitmap(std::mem::take(into));
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        // Uniting with an empty bitmap is not free: it may be one of runs, into which ids are inserted singly.
-        for part in [RoaringBitmap::from_lsb0_bytes(self.base, &bytes), self.rest] {
-            if into.is_empty() { *into = part } else { *into |= part }
+        *into = RoaringBitmap::from_lsb0_bytes(self.base, &bytes);
+        if !self.rest.is_empty() {
+            *into |= self.rest;
         }
     }
 }
@@ -123,7 +129,9 @@ mod tests {
                 model.extend(start + first..start + first + count);
             }
             let mut into = RoaringBitmap::from_iter([7]);
+            into.insert_range(start + 50..start + 90);
             model.insert(7);
+            model.extend(start + 50..start + 90);
             set.add_to(&mut into);
             prop_assert!(into.iter().eq(model));
         }
