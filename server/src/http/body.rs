@@ -1,5 +1,5 @@
-//! Bodies: read and decompressed with a limit on bytes, on the bytes of all together and on time. A body that is too large is read on for a
-//! while and thrown away, because a client that is still sending would not see the answer.
+//! Bodies: read and decompressed with a limit on bytes, on the bytes of all together and on time. A body that is too
+//! large is read on for a while and thrown away, because a client that is still sending would not see the answer.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
